@@ -1,0 +1,58 @@
+//! What an ingress is told of a service: its ports, routes and endpoints.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{AssignmentId, Generation, Health, NodeId, Protocol, ServiceId};
+
+/// Everything an ingress needs in order to route to one service: replaced whole, never patched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceTable {
+    /// Which service.
+    pub service: ServiceId,
+    /// Its name, for metrics and logs.
+    pub name: String,
+    /// Orders tables of this service: the higher one wins.
+    pub generation: Generation,
+    /// One for each of its ports that is published or routed to.
+    pub ports: Vec<PortTable>,
+}
+
+/// One port of a service, as an ingress serves it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortTable {
+    /// The port's name in the spec.
+    pub name: String,
+    /// What is spoken.
+    pub protocol: Protocol,
+    /// The port to listen on, if it is published.
+    pub published: Option<u16>,
+    /// Routes on the shared HTTP listeners that lead here.
+    pub routes: Vec<RouteRule>,
+    /// Members. Which of them take traffic, their agents say.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// A route on the shared HTTP listeners.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RouteRule {
+    /// Exact host, `*.suffix`, or none for any.
+    pub host: Option<String>,
+    /// Matches whole path segments.
+    pub path_prefix: String,
+}
+
+/// Address and port at which a task answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Its name: stays across local restarts.
+    pub assignment: AssignmentId,
+    /// Whose agent may say how it is.
+    pub node: NodeId,
+    /// Where it answers.
+    pub address: SocketAddr,
+    /// What the manager last heard of it: taken at once by an ingress that its agent has told
+    /// nothing yet, so that a restarted ingress serves before the agents have reconnected.
+    pub health: Health,
+}

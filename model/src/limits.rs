@@ -1,0 +1,54 @@
+//! Every limit that more than one crate must agree on, with its unit and its reason.
+
+use crate::Millis;
+
+/// Characters of a service, stack, node or port name: one DNS label, because names become labels
+/// of metrics, host names and file names.
+pub const NAME_CHARS: usize = 63;
+/// Replicas of one service. Past it the full assignment sets no longer fit one frame per node.
+pub const REPLICAS_PER_SERVICE: u32 = 100_000;
+/// Services in a cluster.
+pub const SERVICES: usize = 10_000;
+/// Nodes in a cluster.
+pub const NODES: usize = 10_000;
+/// Ports of one service: each costs a listener on every ingress.
+pub const PORTS_PER_SERVICE: usize = 32;
+/// Routes of one service.
+pub const ROUTES_PER_SERVICE: usize = 128;
+/// Arguments of one command line, the program included.
+pub const COMMAND_ARGS: usize = 1024;
+/// Bytes of one command line or of one environment: the kernel's limit is 2 MiB for both together.
+pub const COMMAND_BYTES: usize = 128 * 1024;
+/// Variables in one environment.
+pub const ENV_VARS: usize = 1024;
+/// Placement constraints of one service.
+pub const CONSTRAINTS: usize = 64;
+/// Labels on one node or service.
+pub const LABELS: usize = 128;
+/// Bytes of one label's key or value.
+pub const LABEL_BYTES: usize = 1024;
+/// Bytes of a reason that travels with a task's state; longer ones are cut.
+pub const MESSAGE_BYTES: usize = 512;
+/// Tasks one node may run at once unless its agent says otherwise.
+pub const DEFAULT_TASK_SLOTS: u32 = 4096;
+/// CPU of one task: 1,024 cores.
+pub const CPU_PER_TASK: crate::MilliCpu = crate::MilliCpu::from_cores(1024);
+/// Memory of one task: 64 TiB.
+pub const MEMORY_PER_TASK: crate::Bytes = crate::Bytes::from_mib(64 << 20);
+/// The longest span a spec may hold (interval, delay, grace): a week.
+pub const LONGEST_SPAN: Millis = Millis::from_secs(7 * 24 * 3600);
+/// Ended tasks kept per slot, so that `service ps` shows what failed before.
+pub const TASK_HISTORY_PER_SLOT: usize = 5;
+/// Events kept by a manager; the oldest go first.
+pub const EVENTS: usize = 10_000;
+
+/// How often an agent tells each ingress and the leader that it lives.
+pub const HEARTBEAT_INTERVAL: Millis = Millis(100);
+/// Silence after which an ingress takes a node's endpoints out of its table. Five heartbeats: a
+/// starved CPU may lose some.
+pub const INGRESS_LEASE: Millis = Millis(500);
+/// Silence after which the leader calls a node suspect, and places nothing there.
+pub const NODE_SUSPECT_AFTER: Millis = Millis(500);
+/// Silence after which the leader calls a node down and replaces its tasks. Rescheduling cannot
+/// be taken back, so it waits longer than the ingress does.
+pub const NODE_DOWN_AFTER: Millis = Millis(1000);

@@ -1,0 +1,24 @@
+//! What a user asks for: a [`ServiceSpec`] and its parts.
+//!
+//! The same types are the API's JSON, the body of a Raft command and what an agent is sent, so
+//! they use no serde attribute that a positional format cannot carry (no `flatten`, `untagged`,
+//! internal tags or `skip_serializing_if`).
+//! `validate` proves a spec once, at the API; behind it every field holds.
+
+mod constraint;
+mod port;
+mod probe;
+mod restart;
+mod service;
+mod update;
+mod validate;
+
+pub use constraint::{Constraint, ConstraintOp, InvalidConstraint, NodeKey};
+pub use port::{InvalidPublish, PortSpec, Protocol, RouteSpec, Target};
+pub use probe::{HealthCheck, ProbeKind};
+pub use restart::{RestartCondition, RestartPolicy};
+pub use service::{
+    Mode, Placement, ServiceSpec, Spread, StopPolicy, TaskTemplate, Ulimit,
+};
+pub use update::{UpdateFailureAction, UpdateOrder, UpdatePolicy};
+pub use validate::{InvalidSpec, validate, validate_name};
