@@ -34,7 +34,10 @@ fn decode(text: &str) -> Result<u64, InvalidId> {
     }
     let mut bits: u64 = 0;
     for (place, byte) in text.bytes().enumerate() {
-        let digit = ALPHABET.iter().position(|&known| known == byte).ok_or_else(invalid)? as u64;
+        let digit = ALPHABET
+            .iter()
+            .position(|&known| known == byte)
+            .ok_or_else(invalid)? as u64;
         // 13 × 5 = 65 bits: the first character has room for four.
         if place == 0 && digit > 15 {
             return Err(invalid());
@@ -175,6 +178,9 @@ mod tests {
     #[test]
     fn first_character_past_64_bits_is_refused() {
         assert!("zzzzzzzzzzzzz".parse::<NodeId>().is_err());
-        assert_eq!("fzzzzzzzzzzzz".parse::<NodeId>().map(NodeId::to_bits), Ok(u64::MAX));
+        assert_eq!(
+            "fzzzzzzzzzzzz".parse::<NodeId>().map(NodeId::to_bits),
+            Ok(u64::MAX)
+        );
     }
 }

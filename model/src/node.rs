@@ -129,7 +129,10 @@ pub struct Node {
 impl Node {
     /// Returns a label's value: the operator's, else the agent's.
     pub fn label(&self, key: &str) -> Option<&str> {
-        self.labels.get(key).or_else(|| self.description.labels.get(key)).map(String::as_str)
+        self.labels
+            .get(key)
+            .or_else(|| self.description.labels.get(key))
+            .map(String::as_str)
     }
 
     /// Returns whether new tasks may be placed here.

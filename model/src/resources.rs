@@ -34,7 +34,10 @@ pub struct PortRange {
 
 impl PortRange {
     /// Below Linux's own ephemeral ports (32768–60999), so that no outgoing connection holds one.
-    pub const DEFAULT: Self = Self { first: 20_000, last: 29_999 };
+    pub const DEFAULT: Self = Self {
+        first: 20_000,
+        last: 29_999,
+    };
 
     /// Returns whether the range holds this port.
     pub const fn contains(self, port: u16) -> bool {
@@ -43,7 +46,11 @@ impl PortRange {
 
     /// Returns how many ports it holds.
     pub const fn len(self) -> u32 {
-        if self.last < self.first { 0 } else { (self.last - self.first) as u32 + 1 }
+        if self.last < self.first {
+            0
+        } else {
+            (self.last - self.first) as u32 + 1
+        }
     }
 
     /// Returns whether it holds no port.
@@ -97,7 +104,10 @@ impl Allocation {
         self.memory += claim.resources.memory.0;
         self.tasks += 1;
         for &port in &claim.ports {
-            assert!(self.ports.insert(port), "port {port} claimed twice on one node");
+            assert!(
+                self.ports.insert(port),
+                "port {port} claimed twice on one node"
+            );
         }
     }
 
@@ -107,8 +117,14 @@ impl Allocation {
     /// If it was never added: every reservation is released exactly once.
     pub fn remove(&mut self, claim: &Claim) {
         let less = "a claim is released once, and only if it was added";
-        self.cpu = self.cpu.checked_sub(u64::from(claim.resources.cpu.0)).expect(less);
-        self.memory = self.memory.checked_sub(claim.resources.memory.0).expect(less);
+        self.cpu = self
+            .cpu
+            .checked_sub(u64::from(claim.resources.cpu.0))
+            .expect(less);
+        self.memory = self
+            .memory
+            .checked_sub(claim.resources.memory.0)
+            .expect(less);
         self.tasks = self.tasks.checked_sub(1).expect(less);
         for port in &claim.ports {
             assert!(self.ports.remove(port), "{less}: port {port}");
@@ -144,7 +160,9 @@ pub fn fits(capacity: &Capacity, taken: &Allocation, claim: &Claim) -> Result<()
     let cpu = taken.cpu.saturating_add(u64::from(claim.resources.cpu.0));
     if cpu > u64::from(capacity.cpu.0) {
         let lack = cpu - u64::from(capacity.cpu.0);
-        return Err(Shortage::Cpu(MilliCpu(u32::try_from(lack).unwrap_or(u32::MAX))));
+        return Err(Shortage::Cpu(MilliCpu(
+            u32::try_from(lack).unwrap_or(u32::MAX),
+        )));
     }
     let memory = taken.memory.saturating_add(claim.resources.memory.0);
     if memory > capacity.memory.0 {
@@ -176,8 +194,14 @@ mod tests {
     }
 
     fn claim(cpu: u32, mib: u64, ports: &[u16]) -> Claim {
-        let resources = Resources { cpu: MilliCpu(cpu), memory: Bytes::from_mib(mib) };
-        Claim { resources, ports: ports.to_vec() }
+        let resources = Resources {
+            cpu: MilliCpu(cpu),
+            memory: Bytes::from_mib(mib),
+        };
+        Claim {
+            resources,
+            ports: ports.to_vec(),
+        }
     }
 
     #[test]
@@ -187,12 +211,18 @@ mod tests {
         let ask = |claim: Claim| fits(&capacity(), &taken, &claim);
         assert_eq!(ask(claim(400, 50, &[8])), Ok(()));
         assert_eq!(ask(claim(401, 0, &[])), Err(Shortage::Cpu(MilliCpu(1))));
-        assert_eq!(ask(claim(0, 51, &[])), Err(Shortage::Memory(Bytes::from_mib(1))));
+        assert_eq!(
+            ask(claim(0, 51, &[])),
+            Err(Shortage::Memory(Bytes::from_mib(1)))
+        );
         assert_eq!(ask(claim(0, 0, &[7])), Err(Shortage::Port(7)));
         assert_eq!(ask(claim(0, 0, &[5, 5])), Err(Shortage::Port(5)));
         taken.add(&claim(0, 0, &[]));
         taken.add(&claim(0, 0, &[]));
-        assert_eq!(fits(&capacity(), &taken, &claim(0, 0, &[])), Err(Shortage::Slots));
+        assert_eq!(
+            fits(&capacity(), &taken, &claim(0, 0, &[])),
+            Err(Shortage::Slots)
+        );
     }
 
     proptest! {

@@ -24,7 +24,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AssignmentId, Claim, Generation, NodeId, Sequence, ServiceId, Slot, TaskId, Timestamp};
+use crate::{
+    AssignmentId, Claim, Generation, NodeId, Sequence, ServiceId, Slot, TaskId, Timestamp,
+};
 
 /// Where a task is in its life.
 #[derive(
@@ -102,14 +104,20 @@ impl TaskState {
             false
         } else {
             match next {
-                Self::Complete | Self::Failed => self >= Self::Assigned,
+                Self::Complete | Self::Failed | Self::Lost => self >= Self::Assigned,
                 Self::Shutdown => true,
                 Self::Rejected => self <= Self::Starting,
-                Self::Lost => self >= Self::Assigned,
                 _ => next > self,
             }
         };
-        if legal { Ok(next) } else { Err(IllegalTransition { from: self, to: next }) }
+        if legal {
+            Ok(next)
+        } else {
+            Err(IllegalTransition {
+                from: self,
+                to: next,
+            })
+        }
     }
 }
 
@@ -143,7 +151,17 @@ pub struct IllegalTransition {
 
 /// What the manager wants of a task. Written only by the manager.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Desired {

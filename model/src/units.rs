@@ -21,7 +21,10 @@ pub struct InvalidUnit {
 
 impl InvalidUnit {
     fn new(value: &str, expected: &'static str) -> Self {
-        Self { value: value.chars().take(64).collect(), expected }
+        Self {
+            value: value.chars().take(64).collect(),
+            expected,
+        }
     }
 }
 
@@ -49,7 +52,10 @@ macro_rules! unit_serde {
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 if deserializer.is_human_readable() {
-                    Scalar::deserialize(deserializer)?.into_text().parse().map_err(D::Error::custom)
+                    Scalar::deserialize(deserializer)?
+                        .into_text()
+                        .parse()
+                        .map_err(D::Error::custom)
                 } else {
                     <$inner>::deserialize(deserializer).map(Self)
                 }
@@ -96,7 +102,11 @@ impl FromStr for MilliCpu {
         }
         let whole: u32 = whole.parse().map_err(|_| invalid())?;
         let part: u32 = format!("{part:0<3}")[..3].parse().map_err(|_| invalid())?;
-        whole.checked_mul(1000).and_then(|milli| milli.checked_add(part)).map(Self).ok_or_else(invalid)
+        whole
+            .checked_mul(1000)
+            .and_then(|milli| milli.checked_add(part))
+            .map(Self)
+            .ok_or_else(invalid)
     }
 }
 
@@ -127,10 +137,17 @@ impl Bytes {
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let units = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+        let units = [
+            (1 << 40, "TiB"),
+            (1 << 30, "GiB"),
+            (1 << 20, "MiB"),
+            (1 << 10, "KiB"),
+        ];
         let text = match units.into_iter().find(|&(size, _)| self.0 >= size) {
             None => format!("{} B", self.0),
-            Some((size, unit)) if self.0.is_multiple_of(size) => format!("{} {unit}", self.0 / size),
+            Some((size, unit)) if self.0.is_multiple_of(size) => {
+                format!("{} {unit}", self.0 / size)
+            }
             Some((size, unit)) => format!("{:.1} {unit}", self.0 as f64 / size as f64),
         };
         f.pad(&text)
@@ -143,7 +160,9 @@ impl FromStr for Bytes {
     fn from_str(text: &str) -> Result<Self, InvalidUnit> {
         let invalid = || InvalidUnit::new(text, "a size in bytes, such as `64m`, `1g` or `512MiB`");
         let lower = text.trim().to_ascii_lowercase();
-        let split = lower.find(|c: char| !c.is_ascii_digit()).unwrap_or(lower.len());
+        let split = lower
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(lower.len());
         let (number, suffix) = lower.split_at(split);
         let shift = match suffix.trim() {
             "" | "b" => 0,
@@ -190,7 +209,8 @@ impl fmt::Display for Millis {
         let mut text = String::new();
         for (size, unit) in [(3_600_000, "h"), (60_000, "m"), (1000, "s"), (1, "ms")] {
             if rest >= size {
-                text.push_str(&format!("{}{unit}", rest / size));
+                text.push_str(&(rest / size).to_string());
+                text.push_str(unit);
                 rest %= size;
             }
         }
@@ -209,11 +229,14 @@ impl FromStr for Millis {
         }
         let mut total: f64 = 0.0;
         while !rest.is_empty() {
-            let split =
-                rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+            let split = rest
+                .find(|c: char| !c.is_ascii_digit() && c != '.')
+                .unwrap_or(rest.len());
             let number: f64 = rest[..split].parse().map_err(|_| invalid())?;
             let after = &rest[split..];
-            let end = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
+            let end = after
+                .find(|c: char| c.is_ascii_digit())
+                .unwrap_or(after.len());
             let size = match &after[..end] {
                 "us" | "µs" => 0.001,
                 "ms" => 1.0,
@@ -287,7 +310,9 @@ impl FromStr for Timestamp {
     fn from_str(text: &str) -> Result<Self, InvalidUnit> {
         let invalid = || InvalidUnit::new(text, "a time, such as `2026-01-31T12:00:00.000000Z`");
         let moment: jiff::Timestamp = text.parse().map_err(|_| invalid())?;
-        u64::try_from(moment.as_microsecond()).map(Self).map_err(|_| invalid())
+        u64::try_from(moment.as_microsecond())
+            .map(Self)
+            .map_err(|_| invalid())
     }
 }
 
@@ -304,7 +329,9 @@ impl Serialize for Timestamp {
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         if deserializer.is_human_readable() {
-            String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+            String::deserialize(deserializer)?
+                .parse()
+                .map_err(D::Error::custom)
         } else {
             u64::deserialize(deserializer).map(Self)
         }
@@ -357,9 +384,13 @@ mod tests {
 
     #[test]
     fn cpu_reads_as_people_write_it() {
-        for (text, milli) in
-            [("0.5", 500), ("2", 2000), ("250m", 250), ("0.001", 1), ("1.5000", 1500)]
-        {
+        for (text, milli) in [
+            ("0.5", 500),
+            ("2", 2000),
+            ("250m", 250),
+            ("0.001", 1),
+            ("1.5000", 1500),
+        ] {
             assert_eq!(text.parse(), Ok(MilliCpu(milli)), "{text}");
         }
         for text in ["", "-1", "0.0001", "1e3", "NaN", "5000000", ".", "1."] {

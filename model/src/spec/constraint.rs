@@ -41,7 +41,9 @@ pub enum ConstraintOp {
 
 /// A constraint that does not parse.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not a constraint: {reason}; write `node.labels.KEY==VALUE`, or `!=`, or one of node.id, node.name, node.attributes.KEY")]
+#[error(
+    "`{text}` is not a constraint: {reason}; write `node.labels.KEY==VALUE`, or `!=`, or one of node.id, node.name, node.attributes.KEY"
+)]
 pub struct InvalidConstraint {
     /// What was given, cut to 128 characters.
     pub text: String,
@@ -94,7 +96,10 @@ impl FromStr for Constraint {
             "node.name" | "node.hostname" => NodeKey::Name,
             "node.platform.os" => NodeKey::Attribute("os".to_owned()),
             "node.platform.arch" => NodeKey::Attribute("arch".to_owned()),
-            _ => match (key.strip_prefix("node.labels."), key.strip_prefix("node.attributes.")) {
+            _ => match (
+                key.strip_prefix("node.labels."),
+                key.strip_prefix("node.attributes."),
+            ) {
                 (Some(label), _) if !label.is_empty() => NodeKey::Label(label.to_owned()),
                 (_, Some(attribute)) if !attribute.is_empty() => {
                     NodeKey::Attribute(attribute.to_owned())
@@ -102,7 +107,11 @@ impl FromStr for Constraint {
                 _ => return Err(invalid(&format!("a node has no property `{key}`"))),
             },
         };
-        Ok(Self { key, op, value: value.to_owned() })
+        Ok(Self {
+            key,
+            op,
+            value: value.to_owned(),
+        })
     }
 }
 
@@ -114,7 +123,9 @@ impl Serialize for Constraint {
 
 impl<'de> Deserialize<'de> for Constraint {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -125,10 +136,23 @@ mod tests {
 
     #[test]
     fn constraints_read_and_print() {
-        for text in ["node.labels.zone==b", "node.name!=n1", "node.attributes.os==linux"] {
-            assert_eq!(text.parse::<Constraint>().map(|c| c.to_string()), Ok(text.to_owned()));
+        for text in [
+            "node.labels.zone==b",
+            "node.name!=n1",
+            "node.attributes.os==linux",
+        ] {
+            assert_eq!(
+                text.parse::<Constraint>().map(|c| c.to_string()),
+                Ok(text.to_owned())
+            );
         }
-        for text in ["zone==b", "node.labels.zone", "node.labels.==b", "node.labels.zone==", ""] {
+        for text in [
+            "zone==b",
+            "node.labels.zone",
+            "node.labels.==b",
+            "node.labels.zone==",
+            "",
+        ] {
             assert!(text.parse::<Constraint>().is_err(), "{text}");
         }
     }

@@ -17,8 +17,6 @@ pub use constraint::{Constraint, ConstraintOp, InvalidConstraint, NodeKey};
 pub use port::{InvalidPublish, PortSpec, Protocol, RouteSpec, Target};
 pub use probe::{HealthCheck, ProbeKind};
 pub use restart::{RestartCondition, RestartPolicy};
-pub use service::{
-    Mode, Placement, ServiceSpec, Spread, StopPolicy, TaskTemplate, Ulimit,
-};
+pub use service::{Mode, Placement, ServiceSpec, Spread, StopPolicy, TaskTemplate, Ulimit};
 pub use update::{UpdateFailureAction, UpdateOrder, UpdatePolicy};
 pub use validate::{InvalidSpec, validate, validate_name};

@@ -95,7 +95,9 @@ fn root() -> String {
 
 /// A `--publish` argument or Compose port that does not parse.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not PUBLISHED:NAME[/PROTOCOL], such as `8080:http`, `6379:redis/tcp` or `8080:80/http`")]
+#[error(
+    "`{0}` is not PUBLISHED:NAME[/PROTOCOL], such as `8080:http`, `6379:redis/tcp` or `8080:80/http`"
+)]
 pub struct InvalidPublish(pub String);
 
 impl FromStr for PortSpec {
@@ -114,8 +116,11 @@ impl FromStr for PortSpec {
             Some((name, "udp")) => (name, Some(Protocol::Udp)),
             Some(_) => return Err(invalid()),
         };
-        let default =
-            if name.starts_with("http") { Protocol::Http } else { Protocol::Tcp };
+        let default = if name.starts_with("http") {
+            Protocol::Http
+        } else {
+            Protocol::Tcp
+        };
         let target = match name.parse::<u16>() {
             Ok(0) => return Err(invalid()),
             Ok(number) => Target::Fixed(number),
@@ -124,8 +129,17 @@ impl FromStr for PortSpec {
         if name.is_empty() || published == 0 {
             return Err(invalid());
         }
-        let name = if let Target::Fixed(number) = target { format!("p{number}") } else { name.to_owned() };
-        Ok(Self { name, target, published: Some(published), protocol: protocol.unwrap_or(default) })
+        let name = if let Target::Fixed(number) = target {
+            format!("p{number}")
+        } else {
+            name.to_owned()
+        };
+        Ok(Self {
+            name,
+            target,
+            published: Some(published),
+            protocol: protocol.unwrap_or(default),
+        })
     }
 }
 
@@ -137,14 +151,34 @@ mod tests {
     fn publish_reads_names_numbers_and_protocols() {
         let port: PortSpec = "8080:http".parse().expect("reads");
         assert_eq!(
-            (port.published, port.name.as_str(), port.target, port.protocol),
+            (
+                port.published,
+                port.name.as_str(),
+                port.target,
+                port.protocol
+            ),
             (Some(8080), "http", Target::Dynamic, Protocol::Http)
         );
         let port: PortSpec = "6379:redis".parse().expect("reads");
-        assert_eq!((port.target, port.protocol), (Target::Dynamic, Protocol::Tcp));
+        assert_eq!(
+            (port.target, port.protocol),
+            (Target::Dynamic, Protocol::Tcp)
+        );
         let port: PortSpec = "8080:80/http".parse().expect("reads");
-        assert_eq!((port.target, port.protocol), (Target::Fixed(80), Protocol::Http));
-        for bad in ["", "8080", "0:http", "70000:http", "8080:", "8080:http/quic", "8080:0", "x:y"] {
+        assert_eq!(
+            (port.target, port.protocol),
+            (Target::Fixed(80), Protocol::Http)
+        );
+        for bad in [
+            "",
+            "8080",
+            "0:http",
+            "70000:http",
+            "8080:",
+            "8080:http/quic",
+            "8080:0",
+            "x:y",
+        ] {
             assert!(bad.parse::<PortSpec>().is_err(), "{bad}");
         }
     }

@@ -62,7 +62,12 @@ impl RestartPolicy {
             0 | 1 => Millis(0),
             _ => {
                 let doublings = (nth - 2).min(40);
-                Millis(self.delay.0.saturating_mul(1 << doublings).min(self.max_delay.0))
+                Millis(
+                    self.delay
+                        .0
+                        .saturating_mul(1 << doublings)
+                        .min(self.max_delay.0),
+                )
             }
         }
     }

@@ -20,7 +20,11 @@ pub struct InvalidSpec {
 impl InvalidSpec {
     /// Names the field, what is wrong, and what would be right.
     pub fn new(field: impl Into<String>, reason: impl Into<String>, nearest: Option<&str>) -> Self {
-        Self { field: field.into(), reason: reason.into(), nearest: nearest.map(ToOwned::to_owned) }
+        Self {
+            field: field.into(),
+            reason: reason.into(),
+            nearest: nearest.map(ToOwned::to_owned),
+        }
     }
 }
 
@@ -48,11 +52,19 @@ pub fn validate_name(field: &str, name: &str) -> Result<(), InvalidSpec> {
         .collect();
     let nearest = mapped.trim_matches('-');
     let reason = if name.len() > limits::NAME_CHARS {
-        format!("has {} characters, at most {} are allowed", name.len(), limits::NAME_CHARS)
+        format!(
+            "has {} characters, at most {} are allowed",
+            name.len(),
+            limits::NAME_CHARS
+        )
     } else {
         "may hold a-z, 0-9 and -, and neither begins nor ends with -".to_owned()
     };
-    Err(InvalidSpec::new(field, reason, (!nearest.is_empty()).then_some(nearest)))
+    Err(InvalidSpec::new(
+        field,
+        reason,
+        (!nearest.is_empty()).then_some(nearest),
+    ))
 }
 
 /// Proves a whole spec; returns the first field that is wrong.
@@ -80,14 +92,22 @@ pub fn validate(spec: &ServiceSpec) -> Result<(), InvalidSpec> {
 }
 
 fn too_many(field: &str, most: usize) -> InvalidSpec {
-    InvalidSpec::new(field, format!("at most {most} are allowed"), Some(&most.to_string()))
+    InvalidSpec::new(
+        field,
+        format!("at most {most} are allowed"),
+        Some(&most.to_string()),
+    )
 }
 
 fn validate_mode(mode: Mode) -> Result<(), InvalidSpec> {
     let most = limits::REPLICAS_PER_SERVICE;
     let bounded = |field: &str, count: u32, least: u32| {
         if count < least {
-            return Err(InvalidSpec::new(field, format!("must be at least {least}"), Some("1")));
+            return Err(InvalidSpec::new(
+                field,
+                format!("must be at least {least}"),
+                Some("1"),
+            ));
         }
         if count > most {
             let reason = format!("{count} is more than the limit of {most}");
@@ -98,7 +118,10 @@ fn validate_mode(mode: Mode) -> Result<(), InvalidSpec> {
     match mode {
         Mode::Replicated { replicas } => bounded("mode.replicated.replicas", replicas, 0),
         Mode::Global {} => Ok(()),
-        Mode::Job { completions, parallelism } => {
+        Mode::Job {
+            completions,
+            parallelism,
+        } => {
             bounded("mode.job.completions", completions, 1)?;
             bounded("mode.job.parallelism", parallelism, 1)
         }
@@ -115,8 +138,10 @@ fn validate_labels(
     for (key, value) in labels {
         if key.is_empty() || key.len() > limits::LABEL_BYTES || value.len() > limits::LABEL_BYTES {
             let shown: String = key.chars().take(32).collect();
-            let reason =
-                format!("keys have 1 to {0} bytes, values up to {0}", limits::LABEL_BYTES);
+            let reason = format!(
+                "keys have 1 to {0} bytes, values up to {0}",
+                limits::LABEL_BYTES
+            );
             return Err(InvalidSpec::new(format!("{field}.{shown}"), reason, None));
         }
     }
@@ -126,7 +151,11 @@ fn validate_labels(
 fn validate_span(field: &str, span: Millis) -> Result<(), InvalidSpec> {
     if span > limits::LONGEST_SPAN {
         let most = limits::LONGEST_SPAN.to_string();
-        return Err(InvalidSpec::new(field, format!("{span} is longer than {most}"), Some(&most)));
+        return Err(InvalidSpec::new(
+            field,
+            format!("{span} is longer than {most}"),
+            Some(&most),
+        ));
     }
     Ok(())
 }
@@ -139,13 +168,20 @@ fn validate_task(task: &TaskTemplate) -> Result<(), InvalidSpec> {
     if task.command.len() > limits::COMMAND_ARGS {
         return Err(too_many("task.command", limits::COMMAND_ARGS));
     }
-    let bytes = |texts: &mut dyn Iterator<Item = &String>| texts.map(|t| t.len() + 1).sum::<usize>();
+    let bytes =
+        |texts: &mut dyn Iterator<Item = &String>| texts.map(|t| t.len() + 1).sum::<usize>();
     for (field, size) in [
         ("task.command", bytes(&mut task.command.iter())),
-        ("task.env", bytes(&mut task.env.iter().flat_map(|(key, value)| [key, value]))),
+        (
+            "task.env",
+            bytes(&mut task.env.iter().flat_map(|(key, value)| [key, value])),
+        ),
     ] {
         if size > limits::COMMAND_BYTES {
-            let reason = format!("has {size} bytes, at most {} are allowed", limits::COMMAND_BYTES);
+            let reason = format!(
+                "has {size} bytes, at most {} are allowed",
+                limits::COMMAND_BYTES
+            );
             return Err(InvalidSpec::new(field, reason, None));
         }
     }
@@ -171,7 +207,11 @@ fn validate_task(task: &TaskTemplate) -> Result<(), InvalidSpec> {
     if resources.memory > limits::MEMORY_PER_TASK {
         let most = limits::MEMORY_PER_TASK.to_string();
         let reason = format!("{} is more than {most}", resources.memory);
-        return Err(InvalidSpec::new("task.resources.memory", reason, Some(&most)));
+        return Err(InvalidSpec::new(
+            "task.resources.memory",
+            reason,
+            Some(&most),
+        ));
     }
     validate_span("task.restart.delay", task.restart.delay)?;
     validate_span("task.restart.max_delay", task.restart.max_delay)?;
@@ -190,28 +230,47 @@ fn validate_ports(spec: &ServiceSpec) -> Result<(), InvalidSpec> {
         validate_name(&format!("ports[{place}].name"), &port.name)?;
         if !names.insert(&port.name) {
             let reason = format!("`{}` is used twice in this service", port.name);
-            return Err(InvalidSpec::new(format!("ports[{place}].name"), reason, None));
+            return Err(InvalidSpec::new(
+                format!("ports[{place}].name"),
+                reason,
+                None,
+            ));
         }
         if port.target == Target::Fixed(0) || port.published == Some(0) {
             let reason = "a port is 1 to 65535";
-            return Err(InvalidSpec::new(format!("ports[{place}]"), reason, Some("1")));
+            return Err(InvalidSpec::new(
+                format!("ports[{place}]"),
+                reason,
+                Some("1"),
+            ));
         }
         let udp = port.protocol == Protocol::Udp;
         if let Some(number) = port.published
             && !published.insert((udp, number))
         {
             let reason = format!("{number} is published twice by this service");
-            return Err(InvalidSpec::new(format!("ports[{place}].published"), reason, None));
+            return Err(InvalidSpec::new(
+                format!("ports[{place}].published"),
+                reason,
+                None,
+            ));
         }
     }
     Ok(())
 }
 
-fn find_port<'a>(spec: &'a ServiceSpec, field: &str, name: &str) -> Result<&'a PortSpec, InvalidSpec> {
-    spec.ports.iter().find(|port| port.name == name).ok_or_else(|| {
-        let nearest = crate::nearest(name, spec.ports.iter().map(|port| port.name.as_str()));
-        InvalidSpec::new(field, format!("the service has no port `{name}`"), nearest)
-    })
+fn find_port<'a>(
+    spec: &'a ServiceSpec,
+    field: &str,
+    name: &str,
+) -> Result<&'a PortSpec, InvalidSpec> {
+    spec.ports
+        .iter()
+        .find(|port| port.name == name)
+        .ok_or_else(|| {
+            let nearest = crate::nearest(name, spec.ports.iter().map(|port| port.name.as_str()));
+            InvalidSpec::new(field, format!("the service has no port `{name}`"), nearest)
+        })
 }
 
 fn validate_routes(spec: &ServiceSpec) -> Result<(), InvalidSpec> {
@@ -223,13 +282,19 @@ fn validate_routes(spec: &ServiceSpec) -> Result<(), InvalidSpec> {
         if !route.path_prefix.starts_with('/') {
             let nearest = format!("/{}", route.path_prefix);
             let reason = "a path begins with /";
-            return Err(InvalidSpec::new(field("path_prefix"), reason, Some(&nearest)));
+            return Err(InvalidSpec::new(
+                field("path_prefix"),
+                reason,
+                Some(&nearest),
+            ));
         }
         if let Some(host) = &route.host {
             let rest = host.strip_prefix("*.").unwrap_or(host);
             let label = |label: &str| {
                 !label.is_empty()
-                    && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+                    && label
+                        .chars()
+                        .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
             };
             if host.len() > 253 || !rest.split('.').all(label) {
                 let reason = "is a host name, without a port, or `*.` and a host name";
@@ -241,7 +306,11 @@ fn validate_routes(spec: &ServiceSpec) -> Result<(), InvalidSpec> {
                 let reason = format!("port `{name}` does not speak HTTP");
                 return Err(InvalidSpec::new(field("port"), reason, None));
             }
-            None if !spec.ports.iter().any(|port| port.protocol == Protocol::Http) => {
+            None if !spec
+                .ports
+                .iter()
+                .any(|port| port.protocol == Protocol::Http) =>
+            {
                 let reason = "a route needs an HTTP port; the service has none";
                 return Err(InvalidSpec::new(field("port"), reason, None));
             }
@@ -252,7 +321,9 @@ fn validate_routes(spec: &ServiceSpec) -> Result<(), InvalidSpec> {
 }
 
 fn validate_health(spec: &ServiceSpec) -> Result<(), InvalidSpec> {
-    let Some(health) = &spec.task.health else { return Ok(()) };
+    let Some(health) = &spec.task.health else {
+        return Ok(());
+    };
     for (field, span) in [("interval", health.interval), ("timeout", health.timeout)] {
         let field = format!("task.health.{field}");
         if span.0 == 0 {
@@ -276,7 +347,11 @@ fn validate_health(spec: &ServiceSpec) -> Result<(), InvalidSpec> {
             if !path.starts_with('/') {
                 let field = "task.health.probe.http.path";
                 let nearest = format!("/{path}");
-                return Err(InvalidSpec::new(field, "a path begins with /", Some(&nearest)));
+                return Err(InvalidSpec::new(
+                    field,
+                    "a path begins with /",
+                    Some(&nearest),
+                ));
             }
             if status.0 > status.1 || status.0 < 100 || status.1 > 599 {
                 let field = "task.health.probe.http.status";
