@@ -13,11 +13,11 @@ use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivatePkcs
 use crate::{Identity, LinkError, Role};
 
 /// How long the CA's certificate is valid: as long as a cluster may live.
-const CA_LIFETIME: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
+const CA_LIFETIME: Duration = Duration::from_hours(20 * 365 * 24);
 
 /// Subtracted from the start of a certificate's life, so that a member whose clock is slow can use
 /// it at once; never more than a tenth of that life, so that short lives keep their meaning.
-const CLOCK_SKEW: Duration = Duration::from_secs(3600);
+const CLOCK_SKEW: Duration = Duration::from_hours(1);
 
 /// The CA of a cluster: signs members' certificates.
 pub struct Authority {

@@ -128,10 +128,10 @@ impl<In: DeserializeOwned> LinkReceiver<In> {
             }
             self.buffer.reserve(READ_CHUNK);
             if self.reader.read_buf(&mut self.buffer).await? == 0 {
-                return match self.buffer.is_empty() {
-                    true => Ok(None),
-                    false => Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()),
-                };
+                if self.buffer.is_empty() {
+                    return Ok(None);
+                }
+                return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The join token: what a new member must be told, in one word.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 use ballast_wire::join::JoinRole;
@@ -33,7 +33,10 @@ pub fn ca_digest(ca: &[u8]) -> [u8; 32] {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn unhex(text: &str) -> Option<[u8; 32]> {

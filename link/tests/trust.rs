@@ -13,7 +13,7 @@ use ballast_wire::feed::{AgentToIngress, EndpointHealth, IngressToAgent};
 use ballast_wire::join::{JoinRequest, JoinResponse, JoinRole};
 use tokio::net::TcpListener;
 
-const DAY: Duration = Duration::from_secs(24 * 3600);
+const DAY: Duration = Duration::from_hours(24);
 
 fn authority() -> Authority {
     Authority::generate(ClusterId::from_bits(1), SystemTime::now()).expect("makes a CA")
