@@ -1,0 +1,132 @@
+//! The scan that words a refusal.
+
+use ballast_model::Shortage;
+
+use crate::index::{Entry, Index};
+use crate::refusal::{Excluded, NearestMiss, Reason, Refusal};
+use crate::request::Request;
+
+/// How far from fitting a node is: the class of the rule, then how much of the request it lacks.
+type Distance = (u8, u64);
+
+/// Judges every node (or the one that was asked for) and counts why it does not fit.
+///
+/// # Complexity
+/// One pass over the nodes.
+pub(crate) fn explain(index: &Index, request: &Request<'_>) -> Refusal {
+    let mut counted = Count::default();
+    match request.node {
+        None => {
+            for entry in index.iter() {
+                counted.take(entry, request);
+            }
+        }
+        Some(id) => match index.get(id) {
+            Some(entry) => counted.take(entry, request),
+            None => counted.exclude(Reason::Unknown),
+        },
+    }
+    counted.finish(request)
+}
+
+#[derive(Default)]
+struct Count<'a> {
+    nodes: u32,
+    fit: u32,
+    excluded: Vec<Excluded>,
+    nearest: Option<(Distance, &'a Entry, Reason)>,
+}
+
+impl<'a> Count<'a> {
+    fn take(&mut self, entry: &'a Entry, request: &Request<'_>) {
+        match entry.judge(request) {
+            Ok(_) => {
+                self.nodes += 1;
+                self.fit += 1;
+            }
+            Err(reason) => {
+                let distance = distance(&reason, entry, request);
+                if self.nearest.as_ref().is_none_or(|best| distance < best.0) {
+                    self.nearest = Some((distance, entry, reason.clone()));
+                }
+                self.exclude(reason);
+            }
+        }
+    }
+
+    fn exclude(&mut self, reason: Reason) {
+        self.nodes += 1;
+        let Some(known) = self
+            .excluded
+            .iter_mut()
+            .find(|e| e.reason.is_alike(&reason))
+        else {
+            self.excluded.push(Excluded { reason, nodes: 1 });
+            return;
+        };
+        known.nodes += 1;
+        // Alike but for the amount: the least lack is the one worth telling.
+        if reason < known.reason {
+            known.reason = reason;
+        }
+    }
+
+    fn finish(mut self, request: &Request<'_>) -> Refusal {
+        self.excluded
+            .sort_by(|a, b| (b.nodes, &a.reason).cmp(&(a.nodes, &b.reason)));
+        let nearest = self.nearest.map(|(_, entry, reason)| {
+            let lacks = match reason {
+                Reason::Cpu(_)
+                | Reason::Memory(_)
+                | Reason::Slots
+                | Reason::Port(_)
+                | Reason::DynamicPorts => {
+                    let lacks = entry.shortages(request);
+                    lacks.into_iter().map(Reason::from).collect()
+                }
+                other => vec![other],
+            };
+            NearestMiss {
+                node: entry.node.description.name.clone(),
+                lacks,
+            }
+        });
+        Refusal {
+            nodes: self.nodes,
+            fit: self.fit,
+            excluded: self.excluded,
+            nearest,
+        }
+    }
+}
+
+/// Returns how far a node is from fitting. A shortage is nearer than a rule, and a rule nearer
+/// than a node that takes nothing at all: the nearer, the smaller the change that would help.
+fn distance(reason: &Reason, entry: &Entry, request: &Request<'_>) -> Distance {
+    match reason {
+        Reason::Cpu(_) | Reason::Memory(_) => {
+            let wanted = request.resources;
+            let lack = |shortage: &Shortage| match shortage {
+                Shortage::Cpu(lack) => per_mille(lack.0.into(), wanted.cpu.0.into()),
+                Shortage::Memory(lack) => per_mille(lack.0, wanted.memory.0),
+                Shortage::Slots | Shortage::Port(_) | Shortage::NoFreePort => 1000,
+            };
+            (0, entry.shortages(request).iter().map(lack).sum())
+        }
+        Reason::Slots | Reason::Port(_) | Reason::DynamicPorts => (0, 1000),
+        Reason::MaxReplicas(_) => (1, 0),
+        Reason::Constraint(_) => {
+            let constraints = request.placement.constraints.iter();
+            let broken = constraints.filter(|c| !entry.node.meets(c)).count();
+            (2, broken as u64)
+        }
+        Reason::Suspect => (3, 0),
+        Reason::Paused => (4, 0),
+        Reason::Drained => (5, 0),
+        Reason::Down | Reason::Unknown => (6, 0),
+    }
+}
+
+fn per_mille(part: u64, whole: u64) -> u64 {
+    part.saturating_mul(1000) / whole.max(1)
+}

@@ -1,0 +1,163 @@
+//! Why no node takes a task: counted by reason, with the node that came nearest.
+
+use std::fmt;
+
+use ballast_model::{Bytes, MilliCpu, Shortage};
+use serde::{Deserialize, Serialize};
+
+/// Why a request was refused, or what [`crate::Scheduler::explain`] found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Nodes that were judged: all, or the one that was asked for.
+    pub nodes: u32,
+    /// Those that fit; 0 in a refusal.
+    pub fit: u32,
+    /// The others, each counted under the first rule that excludes it; the most frequent first.
+    pub excluded: Vec<Excluded>,
+    /// The node that came nearest.
+    pub nearest: Option<NearestMiss>,
+}
+
+/// How many nodes one rule excludes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Excluded {
+    /// The rule.
+    pub reason: Reason,
+    /// How many.
+    pub nodes: u32,
+}
+
+/// A rule that excludes a node. Rules are judged in this order.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Reason {
+    /// The node that was asked for is not known.
+    Unknown,
+    /// Its agent has been silent for long.
+    Down,
+    /// Its agent is silent.
+    Suspect,
+    /// Its operator drains it.
+    Drained,
+    /// Its operator paused it.
+    Paused,
+    /// A constraint does not hold on it: the constraint.
+    Constraint(String),
+    /// It has as many tasks of this service as it may: how many.
+    MaxReplicas(u32),
+    /// Lacks CPU: the least that a node of this count lacks.
+    Cpu(MilliCpu),
+    /// Lacks memory: the least that a node of this count lacks.
+    Memory(Bytes),
+    /// Runs as many tasks as it may.
+    Slots,
+    /// This fixed port is taken.
+    Port(u16),
+    /// Its range has not enough free ports.
+    DynamicPorts,
+}
+
+/// The node that came nearest to taking the task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NearestMiss {
+    /// Its name.
+    pub node: String,
+    /// All that it lacks.
+    pub lacks: Vec<Reason>,
+}
+
+impl From<Shortage> for Reason {
+    fn from(shortage: Shortage) -> Self {
+        match shortage {
+            Shortage::Cpu(lack) => Self::Cpu(lack),
+            Shortage::Memory(lack) => Self::Memory(lack),
+            Shortage::Slots => Self::Slots,
+            Shortage::Port(port) => Self::Port(port),
+            Shortage::NoFreePort => Self::DynamicPorts,
+        }
+    }
+}
+
+impl Reason {
+    /// Returns whether two nodes with these reasons are counted together: amounts do not matter.
+    pub(crate) fn is_alike(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Cpu(_), Self::Cpu(_)) | (Self::Memory(_), Self::Memory(_)) => true,
+            _ => self == other,
+        }
+    }
+
+    /// Writes what is true of one node, after its name: `lacks 128 MiB of memory`.
+    fn write_one(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => f.write_str("is not known"),
+            Self::Down => f.write_str("is down"),
+            Self::Suspect => f.write_str("is suspect"),
+            Self::Drained => f.write_str("is drained"),
+            Self::Paused => f.write_str("is paused"),
+            Self::Constraint(text) => write!(f, "does not meet {text}"),
+            Self::MaxReplicas(most) => write!(f, "has {most} of this service, the most allowed"),
+            Self::Cpu(lack) => write!(f, "lacks {lack} CPU"),
+            Self::Memory(lack) => write!(f, "lacks {lack} of memory"),
+            Self::Slots => f.write_str("has no free task slot"),
+            Self::Port(port) => write!(f, "has port {port} taken"),
+            Self::DynamicPorts => f.write_str("has too few free ports"),
+        }
+    }
+
+    /// Writes what is true of several nodes, after their number.
+    fn write_many(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => f.write_str("are not known"),
+            Self::Down => f.write_str("are down"),
+            Self::Suspect => f.write_str("are suspect"),
+            Self::Drained => f.write_str("are drained"),
+            Self::Paused => f.write_str("are paused"),
+            Self::Constraint(text) => write!(f, "do not meet {text}"),
+            Self::MaxReplicas(most) => write!(f, "have {most} of this service, the most allowed"),
+            Self::Cpu(lack) => write!(f, "lack {lack} CPU or more"),
+            Self::Memory(lack) => write!(f, "lack {lack} of memory or more"),
+            Self::Slots => f.write_str("have no free task slot"),
+            Self::Port(port) => write!(f, "have port {port} taken"),
+            Self::DynamicPorts => f.write_str("have too few free ports"),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_one(f)
+    }
+}
+
+impl fmt::Display for Refusal {
+    /// One line, as `service ps` shows it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.nodes, self.fit) {
+            (0, _) => return f.write_str("there is no node"),
+            (1, 0) => f.write_str("the only node does not fit")?,
+            (nodes, 0) => write!(f, "none of {nodes} nodes fits")?,
+            (nodes, fit) => write!(f, "{fit} of {nodes} nodes fit")?,
+        }
+        for (place, Excluded { reason, nodes }) in self.excluded.iter().enumerate() {
+            f.write_str(if place == 0 { ": " } else { "; " })?;
+            write!(f, "{nodes} ")?;
+            if *nodes == 1 {
+                reason.write_one(f)?;
+            } else {
+                reason.write_many(f)?;
+            }
+        }
+        // With one node and one reason it would say the same thing twice.
+        match &self.nearest {
+            Some(miss) if self.nodes > 1 || miss.lacks.len() > 1 => {
+                write!(f, "; nearest: {}", miss.node)?;
+                for (place, lack) in miss.lacks.iter().enumerate() {
+                    f.write_str(if place == 0 { " " } else { " and " })?;
+                    lack.write_one(f)?;
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! The scheduler: the index, the open reservations and the committed claims.
+
+use std::collections::BTreeMap;
+
+use ballast_model::{
+    Allocation, AssignmentId, Binding, Claim, Node, NodeId, Placement, PortSpec, Resources,
+    ServiceId,
+};
+
+use crate::explain::explain;
+use crate::index::Index;
+use crate::policy;
+use crate::refusal::Refusal;
+use crate::request::{Placed, Request, Reservation};
+
+/// What is held on a node, and by whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Held {
+    node: NodeId,
+    service: ServiceId,
+    claim: Claim,
+}
+
+/// What a reservation holds until it is closed.
+#[derive(Debug)]
+struct Reserved {
+    held: Held,
+    /// Its node was removed since, and what was held there with it.
+    lapsed: bool,
+}
+
+/// How many reservations were opened and closed since the scheduler was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Made by [`Scheduler::place`].
+    pub opened: u64,
+    /// Closed by [`Scheduler::commit`].
+    pub committed: u64,
+    /// Closed by [`Scheduler::release`].
+    pub released: u64,
+    /// Not closed yet: `opened − committed − released`.
+    pub open: u64,
+}
+
+/// The last request that was refused: as long as nothing changes, the same one is refused again
+/// without a scan, so that a thousand pending replicas cost one.
+#[derive(Debug)]
+struct LastRefusal {
+    version: u64,
+    service: ServiceId,
+    resources: Resources,
+    ports: Vec<PortSpec>,
+    placement: Placement,
+    node: Option<NodeId>,
+    refusal: Refusal,
+}
+
+/// Chooses nodes and keeps count of what is held on each.
+///
+/// One owner calls it; what the next index changes is that `place`, `commit` and `release` take
+/// `&self`.
+#[derive(Debug, Default)]
+pub struct Scheduler {
+    index: Index,
+    reserved: BTreeMap<u64, Reserved>,
+    committed: BTreeMap<AssignmentId, Held>,
+    tally: Tally,
+    /// Grows with each change that could make a refused request fit.
+    version: u64,
+    last_refusal: Option<Box<LastRefusal>>,
+}
+
+impl Scheduler {
+    /// Returns a scheduler that knows no node.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Returns a scheduler that knows these nodes and what is held on them: the bindings of all
+    /// tasks that hold their claim, one for each assignment.
+    pub fn rebuild<'a>(
+        nodes: impl IntoIterator<Item = &'a Node>,
+        bindings: impl IntoIterator<Item = (ServiceId, &'a Binding)>,
+    ) -> Self {
+        let mut scheduler = Self::new();
+        for node in nodes {
+            scheduler.upsert_node(node);
+        }
+        for (service, binding) in bindings {
+            scheduler.restore(binding.assignment, service, binding.node, &binding.claim);
+        }
+        scheduler
+    }
+
+    /// Adds a node, or takes in what changed on it; what is held on it stays. A new life of its
+    /// agent ends the quarantine of its ports.
+    pub fn upsert_node(&mut self, node: &Node) {
+        self.index.upsert(node);
+        self.version += 1;
+    }
+
+    /// Takes a node out, with all that is committed on it; returns whether it was known.
+    ///
+    /// Open reservations on it stay open until they are committed or released, and hold nothing.
+    pub fn remove_node(&mut self, node: NodeId) -> bool {
+        self.committed.retain(|_, held| held.node != node);
+        for reserved in self.reserved.values_mut() {
+            reserved.lapsed |= reserved.held.node == node;
+        }
+        self.version += 1;
+        self.index.remove(node)
+    }
+
+    /// Holds a claim that is committed already; returns whether it is held now. It is not if its
+    /// node is not known, and nothing happens if the assignment is held already.
+    ///
+    /// # Panics
+    /// If one of its ports is held by another: the state would be over-committed.
+    pub fn restore(
+        &mut self,
+        assignment: AssignmentId,
+        service: ServiceId,
+        node: NodeId,
+        claim: &Claim,
+    ) -> bool {
+        if self.committed.contains_key(&assignment) {
+            return true;
+        }
+        if !self.index.hold(node, service, claim) {
+            return false;
+        }
+        let held = Held {
+            node,
+            service,
+            claim: claim.clone(),
+        };
+        self.committed.insert(assignment, held);
+        true
+    }
+
+    /// Finds the best node for a task and reserves what it takes there.
+    ///
+    /// # Errors
+    /// Why no node fits; nothing is reserved then.
+    ///
+    /// # Complexity
+    /// A refusal costs one pass over the nodes, a placement looks at a few of them.
+    pub fn place(&mut self, request: &Request<'_>) -> Result<Placed, Refusal> {
+        if let Some(refusal) = self.refused_before(request) {
+            return Err(refusal);
+        }
+        self.index.learn(request.placement);
+        let Some(choice) = policy::best(&self.index, request) else {
+            let refusal = explain(&self.index, request);
+            assert_eq!(refusal.fit, 0, "a node that fits is found: {refusal}");
+            self.remember(request, &refusal);
+            return Err(refusal);
+        };
+        let node = self.index.entry(choice.at).node.id;
+        let held = Held {
+            node,
+            service: request.service,
+            claim: choice.offer.claim,
+        };
+        let known = self.index.hold(node, held.service, &held.claim);
+        assert!(known, "the chosen node is in the index");
+        let reservation = Reservation(self.tally.opened);
+        self.tally.opened += 1;
+        self.tally.open += 1;
+        let claim = held.claim.clone();
+        let lapsed = false;
+        self.reserved
+            .insert(reservation.0, Reserved { held, lapsed });
+        Ok(Placed {
+            reservation,
+            node,
+            claim,
+            ports: choice.offer.bindings,
+        })
+    }
+
+    /// Closes a reservation whose placement was applied: the assignment holds it from now on.
+    ///
+    /// # Panics
+    /// If the assignment is held already, or the reservation is not this scheduler's.
+    pub fn commit(&mut self, reservation: Reservation, assignment: AssignmentId) {
+        let Reserved { held, lapsed } = self.close(reservation);
+        self.tally.committed += 1;
+        // A node that was removed in between took the claim with it; if it is back, it holds the
+        // claim again, as the state does.
+        let holds = if lapsed {
+            self.index.hold(held.node, held.service, &held.claim)
+        } else {
+            true
+        };
+        if holds {
+            let before = self.committed.insert(assignment, held);
+            assert!(before.is_none(), "assignment {assignment} committed twice");
+        }
+    }
+
+    /// Closes a reservation whose placement was refused or given up.
+    ///
+    /// # Panics
+    /// If the reservation is not this scheduler's.
+    pub fn release(&mut self, reservation: Reservation) {
+        let Reserved { held, lapsed } = self.close(reservation);
+        self.tally.released += 1;
+        if !lapsed {
+            self.index.give_back(held.node, held.service, &held.claim);
+        }
+        self.version += 1;
+    }
+
+    /// Takes back what an assignment holds, as its task has ended; returns whether it held
+    /// anything.
+    pub fn free(&mut self, assignment: AssignmentId) -> bool {
+        let Some(held) = self.committed.remove(&assignment) else {
+            return false;
+        };
+        self.index.give_back(held.node, held.service, &held.claim);
+        self.version += 1;
+        true
+    }
+
+    /// Keeps a port of a node out of new placements: its agent found a stranger on it.
+    pub fn quarantine_port(&mut self, node: NodeId, port: u16) {
+        if let Some(ports) = self.index.ports_mut(node) {
+            ports.quarantine(port);
+        }
+    }
+
+    /// Lets a quarantined port in again.
+    pub fn lift_quarantine(&mut self, node: NodeId, port: u16) {
+        if let Some(ports) = self.index.ports_mut(node) {
+            ports.lift(port);
+            self.version += 1;
+        }
+    }
+
+    /// Returns how many nodes fit the request and why the others do not; reserves nothing.
+    ///
+    /// # Complexity
+    /// One pass over the nodes.
+    pub fn explain(&self, request: &Request<'_>) -> Refusal {
+        explain(&self.index, request)
+    }
+
+    /// Returns a node as the scheduler knows it.
+    pub fn node(&self, node: NodeId) -> Option<&Node> {
+        self.index.get(node).map(|entry| &entry.node)
+    }
+
+    /// Returns what is taken on a node, reserved and committed.
+    pub fn allocation(&self, node: NodeId) -> Option<&Allocation> {
+        self.index.get(node).map(|entry| &entry.taken)
+    }
+
+    /// Returns every node and what is taken on it, in the order of ids.
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = (&Node, &Allocation)> {
+        self.index.iter().map(|entry| (&entry.node, &entry.taken))
+    }
+
+    /// Returns whether this assignment holds a claim here.
+    pub fn holds(&self, assignment: AssignmentId) -> bool {
+        self.committed.contains_key(&assignment)
+    }
+
+    /// Returns how many reservations were opened and closed.
+    pub const fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// Returns the first difference between what is committed here and there, in words: a
+    /// scheduler that was kept up to date must equal one that was just rebuilt. Reservations,
+    /// cursors and quarantines are not part of the replicated state and do not count.
+    pub fn difference(&self, other: &Self) -> Option<String> {
+        let ids = |scheduler: &Self| -> Vec<NodeId> {
+            scheduler.index.iter().map(|entry| entry.node.id).collect()
+        };
+        if ids(self) != ids(other) {
+            return Some(format!("nodes {:?} and {:?}", ids(self), ids(other)));
+        }
+        for (here, there) in self.index.iter().zip(other.index.iter()) {
+            if here.node != there.node {
+                return Some(format!("node {:?} and {:?}", here.node, there.node));
+            }
+        }
+        let all = self.committed.keys().chain(other.committed.keys());
+        for assignment in all {
+            let held = (
+                self.committed.get(assignment),
+                other.committed.get(assignment),
+            );
+            if held.0 != held.1 {
+                return Some(format!("assignment {assignment}: {held:?}"));
+            }
+        }
+        None
+    }
+
+    fn close(&mut self, reservation: Reservation) -> Reserved {
+        let reserved = self.reserved.remove(&reservation.0);
+        self.tally.open -= 1;
+        reserved.expect("a reservation is closed once, by the scheduler that opened it")
+    }
+
+    fn refused_before(&self, request: &Request<'_>) -> Option<Refusal> {
+        let last = self.last_refusal.as_deref()?;
+        let same = last.version == self.version
+            && last.service == request.service
+            && last.resources == request.resources
+            && last.node == request.node
+            && last.ports == request.ports
+            && last.placement == *request.placement;
+        same.then(|| last.refusal.clone())
+    }
+
+    fn remember(&mut self, request: &Request<'_>, refusal: &Refusal) {
+        self.last_refusal = Some(Box::new(LastRefusal {
+            version: self.version,
+            service: request.service,
+            resources: request.resources,
+            ports: request.ports.to_vec(),
+            placement: request.placement.clone(),
+            node: request.node,
+            refusal: refusal.clone(),
+        }));
+    }
+}

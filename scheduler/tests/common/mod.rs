@@ -1,0 +1,78 @@
+//! Nodes and requests for tests.
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::collections::BTreeMap;
+
+use ballast_model::{
+    Availability, Bytes, Capacity, Incarnation, MilliCpu, Node, NodeDescription, NodeId,
+    NodeStatus, Placement, PortRange, PortSpec, Protocol, Resources, ServiceId, Target, Timestamp,
+};
+use ballast_scheduler::Request;
+
+pub const SERVICE: ServiceId = ServiceId::from_bits(1);
+static ANYWHERE: Placement = Placement {
+    constraints: Vec::new(),
+    spread: ballast_model::Spread::None,
+    max_replicas_per_node: 0,
+};
+
+pub fn id(number: u64) -> NodeId {
+    NodeId::from_bits(number)
+}
+
+/// A ready node named `n<number>` with this many milli-cores and mebibytes, four task slots and
+/// the ports 1000 to 1003.
+pub fn node(number: u64, cpu: u32, mib: u64) -> Node {
+    Node {
+        id: id(number),
+        description: NodeDescription {
+            name: format!("n{number}"),
+            address: [127, 0, 0, 1].into(),
+            capacity: Capacity {
+                cpu: MilliCpu(cpu),
+                memory: Bytes::from_mib(mib),
+                task_slots: 4,
+                ports: PortRange {
+                    first: 1000,
+                    last: 1003,
+                },
+            },
+            attributes: BTreeMap::new(),
+            labels: BTreeMap::new(),
+        },
+        availability: Availability::Active,
+        labels: BTreeMap::new(),
+        status: NodeStatus::Ready,
+        incarnation: Incarnation(1),
+        since: Timestamp(0),
+    }
+}
+
+pub fn labelled(number: u64, key: &str, value: &str) -> Node {
+    let mut node = node(number, 1000, 1000);
+    node.labels.insert(key.to_owned(), value.to_owned());
+    node
+}
+
+pub fn wants(cpu: u32, mib: u64) -> Request<'static> {
+    Request {
+        service: SERVICE,
+        resources: Resources {
+            cpu: MilliCpu(cpu),
+            memory: Bytes::from_mib(mib),
+        },
+        ports: &[],
+        placement: &ANYWHERE,
+        node: None,
+        avoid: &[],
+    }
+}
+
+pub fn port(name: &str, target: Target) -> PortSpec {
+    PortSpec {
+        name: name.to_owned(),
+        target,
+        published: None,
+        protocol: Protocol::Tcp,
+    }
+}
