@@ -232,19 +232,14 @@ impl Place {
         let Some(namespace) = &self.namespace else {
             bail!("a loopback address cannot be cut off");
         };
-        // States of a bridge port: 0 disabled, 3 forwarding.
-        let state = if connected { "3" } else { "0" };
-        ip(&[
-            "-n",
-            &namespace.bridge,
-            "link",
-            "set",
-            &namespace.port,
-            "type",
-            "bridge_slave",
-            "state",
-            state,
-        ])
+        // Off the bridge the port still has its carrier, unlike one that is down.
+        let mut args = vec!["-n", &namespace.bridge, "link", "set", &namespace.port];
+        args.extend(if connected {
+            &["master", "br0"][..]
+        } else {
+            &["nomaster"][..]
+        });
+        ip(&args)
     }
 
     /// Returns the processes that live in this host; none known on loopback.
