@@ -1,0 +1,181 @@
+//! What agents and ingresses are sent: projections of the state, each with the state's version at
+//! which it last changed.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use ballast_model::{
+    Endpoint, Generation, Health, NodeId, PortTable, Protocol, RouteRule, RouteSpec, ServiceId,
+    ServiceSpec, ServiceTable,
+};
+use ballast_wire::agent::{AssignedTemplate, Assignment, AssignmentSet, IngressAddress};
+
+use crate::state::{PublishedPort, Service, State, TaskEntry};
+
+/// Returns all that a node shall run; empty for a node that is not known.
+pub fn assignment_set(state: &State, node: NodeId) -> AssignmentSet {
+    let Some(entry) = state.node(node) else {
+        return AssignmentSet {
+            generation: state.version(),
+            ..AssignmentSet::default()
+        };
+    };
+    let mut templates = BTreeSet::new();
+    let mut assignments = Vec::with_capacity(entry.assignments.len());
+    for id in &entry.assignments {
+        let task = state.assignment(*id).and_then(|a| state.task(a.task));
+        let Some(task) = task.map(|entry| &entry.task) else {
+            continue;
+        };
+        let Some(binding) = &task.binding else {
+            continue;
+        };
+        templates.insert((task.service, task.generation));
+        assignments.push(Assignment {
+            assignment: *id,
+            task: task.id,
+            restarts: binding.restarts,
+            service: task.service,
+            generation: task.generation,
+            slot: task.slot,
+            ports: binding.ports.clone(),
+            claim: binding.claim.clone(),
+            desired: task.desired,
+        });
+    }
+    AssignmentSet {
+        generation: entry.version,
+        templates: templates
+            .into_iter()
+            .filter_map(|(service, generation)| template(state, service, generation))
+            .collect(),
+        assignments,
+    }
+}
+
+fn template(state: &State, service: ServiceId, generation: Generation) -> Option<AssignedTemplate> {
+    let template = state.template(service, generation)?;
+    Some(AssignedTemplate {
+        service,
+        name: template.name.clone(),
+        generation,
+        task: template.task.clone(),
+        ports: template.ports.clone(),
+        job: template.job,
+    })
+}
+
+/// Returns what an ingress needs to route to a service; none if it has neither a published port
+/// nor a route, or is gone: an ingress is to forget it then.
+///
+/// While a service is being removed its table stays, so that its last requests drain, but a port
+/// or route that another service has taken since is left out.
+pub fn service_table(state: &State, service: ServiceId) -> Option<ServiceTable> {
+    let service = state.service(service)?;
+    let ports: Vec<PortTable> = service
+        .spec
+        .ports
+        .iter()
+        .filter_map(|port| {
+            let published = PublishedPort::of(port)
+                .filter(|port| {
+                    state
+                        .publisher(*port)
+                        .is_none_or(|owner| owner == service.id)
+                })
+                .map(|port| port.number);
+            let routes = routes_to(state, service, &port.name);
+            if published.is_none() && routes.is_empty() {
+                return None;
+            }
+            Some(PortTable {
+                name: port.name.clone(),
+                protocol: port.protocol,
+                published,
+                routes,
+                endpoints: endpoints(state, service.id, &port.name),
+            })
+        })
+        .collect();
+    (!ports.is_empty()).then(|| ServiceTable {
+        service: service.id,
+        name: service.spec.name.clone(),
+        generation: service.table,
+        ports,
+    })
+}
+
+/// Returns the tables of every service that has one.
+pub fn service_tables(state: &State) -> Vec<ServiceTable> {
+    state
+        .services()
+        .filter_map(|service| service_table(state, service.id))
+        .collect()
+}
+
+/// Returns where agents push health to.
+pub fn ingress_addresses(state: &State) -> Vec<IngressAddress> {
+    state
+        .ingresses()
+        .map(|ingress| IngressAddress {
+            ingress: ingress.id,
+            address: ingress.feed,
+        })
+        .collect()
+}
+
+fn routes_to(state: &State, service: &Service, port: &str) -> Vec<RouteRule> {
+    service
+        .spec
+        .routes
+        .iter()
+        .filter(|route| route_port(&service.spec, route) == Some(port))
+        .filter(|route| {
+            let owner = state.route_owner(&crate::state::RouteKey::of(route));
+            owner.is_none_or(|owner| owner == service.id)
+        })
+        .map(|route| RouteRule {
+            host: route.host.clone(),
+            path_prefix: route.path_prefix.clone(),
+        })
+        .collect()
+}
+
+/// Returns the port that a route leads to: the one it names, else the first HTTP port.
+fn route_port<'a>(spec: &'a ServiceSpec, route: &'a RouteSpec) -> Option<&'a str> {
+    let http = || {
+        spec.ports
+            .iter()
+            .find(|port| port.protocol == Protocol::Http)
+    };
+    match &route.port {
+        Some(name) => Some(name),
+        None => http().map(|port| port.name.as_str()),
+    }
+}
+
+fn endpoints(state: &State, service: ServiceId, port: &str) -> Vec<Endpoint> {
+    state
+        .tasks_of(service)
+        .filter(|entry| state.occupies(entry))
+        .filter_map(|entry| endpoint(state, entry, port))
+        .collect()
+}
+
+fn endpoint(state: &State, entry: &TaskEntry, port: &str) -> Option<Endpoint> {
+    let binding = entry.task.binding.as_ref()?;
+    let node = state.node(binding.node)?;
+    let number = binding.ports.iter().find(|bound| bound.name == port)?.port;
+    // What has ended answers nobody, whatever was last heard of it.
+    let health = if entry.task.observed.state.is_terminal() {
+        Health::Unhealthy
+    } else {
+        entry.task.observed.health
+    };
+    Some(Endpoint {
+        assignment: binding.assignment,
+        node: binding.node,
+        address: SocketAddr::new(node.node.description.address, number),
+        health,
+    })
+}
