@@ -1,0 +1,59 @@
+//! `cargo xtask`: every task around the code, in Rust, so that a fresh machine needs cargo alone.
+//!
+//! It depends on little and builds in seconds. What it runs is shown before it runs. Whatever
+//! drives clusters lives in `tests/`; here it is only built and started.
+
+mod bench;
+mod demo;
+mod gate;
+mod progress;
+mod setup;
+mod shell;
+mod tests_run;
+mod tidy;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  setup [test|demo|bench]    install the system packages that it needs (all without a name)
+  tidy                       layers, file sizes, docs: what compilers do not check
+  fmt                        format the code
+  fix                        format, and apply what clippy can
+  test [FILTER]              every test: unit, property, golden, simulation, cluster
+  verify                     format check, tidy, clippy, docs, dependencies, tests; writes nothing
+  demo [--json FILE]         a cluster on this machine, under load, with faults
+  bench NAME [--json FILE]   failover, scale, all
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["setup"] => setup::run(setup::Purpose::Bench),
+        ["setup", name] => setup::Purpose::named(name).and_then(setup::run),
+        ["tidy"] => tidy::run(),
+        ["fmt"] => gate::fmt(),
+        ["fix"] => gate::fix(),
+        ["test", rest @ ..] => tests_run::run(rest),
+        ["verify"] => gate::verify(),
+        ["demo", rest @ ..] => demo::run(rest),
+        ["bench", name, rest @ ..] => bench::run(name, rest),
+        ["help" | "--help" | "-h"] => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

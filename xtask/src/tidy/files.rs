@@ -1,0 +1,101 @@
+//! What a file must not hold.
+
+use crate::tidy::Source;
+
+/// Lines past which a Rust file owes a reason.
+const LINES: usize = 800;
+/// The header line that gives it.
+const REASON: &str = "//! Size:";
+/// Lines of a file's header in which it is looked for.
+const HEADER_LINES: usize = 60;
+
+pub fn check(sources: &[Source]) -> Vec<String> {
+    sources.iter().flat_map(complaints).collect()
+}
+
+fn complaints(source: &Source) -> Vec<String> {
+    let mut complaints = Vec::new();
+    let mut complain = |reason: String| complaints.push(format!("{}: {reason}", source.path));
+    let rust = source.is_rust();
+    let lines = source.text.lines().count();
+    let excused = || {
+        let mut header = source.text.lines().take(HEADER_LINES);
+        header.any(|line| line.starts_with(REASON))
+    };
+    if rust && lines > LINES && !excused() {
+        complain(format!(
+            "{lines} lines; past {LINES} a `{REASON} …` line says why"
+        ));
+    }
+    for (index, line) in source.text.lines().enumerate() {
+        let number = index + 1;
+        // Composed, so that this file passes its own check.
+        if rust && line.trim_start().starts_with(concat!("#[ig", "nore")) {
+            complain(format!(
+                "line {number}: tests are not ignored; say SKIP and why"
+            ));
+        }
+        if let Some(path) = machine_path(line) {
+            complain(format!("line {number}: `{path}` is a path of one machine"));
+        }
+    }
+    if source.path.ends_with("Cargo.toml") && source.path != "Cargo.toml" {
+        let compact: String = source.text.split_whitespace().collect();
+        if !compact.contains("[lints]workspace=true") {
+            complain("`[lints] workspace = true` is missing".to_owned());
+        }
+    }
+    complaints
+}
+
+/// Returns the folder of somebody's own machine that `line` names, if it does.
+fn machine_path(line: &str) -> Option<&'static str> {
+    const PREFIXES: &[&str] = &[
+        concat!("/wo", "rk/"),
+        concat!("/ro", "ot/"),
+        concat!("/Us", "ers/"),
+    ];
+    PREFIXES
+        .iter()
+        .find(|prefix| {
+            line.match_indices(**prefix)
+                // Only at the start of a path: `target/work/x` is fine.
+                .any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '.'))
+        })
+        .copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(path: &str, text: impl Into<String>) -> Source {
+        Source {
+            path: path.to_owned(),
+            text: text.into(),
+        }
+    }
+
+    #[test]
+    fn long_file_needs_a_reason_in_its_header() {
+        let long = "\n".repeat(LINES + 1);
+        assert_eq!(complaints(&source("a.rs", long.clone())).len(), 1);
+        assert_eq!(
+            complaints(&source("a.rs", format!("//! X\n{REASON} tables{long}"))).len(),
+            0
+        );
+        assert_eq!(complaints(&source("a.md", long)).len(), 0);
+    }
+
+    #[test]
+    fn ignored_tests_machine_paths_and_missing_lints_are_found() {
+        let ignored = format!("#[test]\n    #[{}]\nfn x() {{}}", "ignore");
+        assert_eq!(complaints(&source("a.rs", ignored)).len(), 1);
+        let path = format!("see /{}/x", "work");
+        assert_eq!(complaints(&source("a.md", path)).len(), 1);
+        assert_eq!(complaints(&source("a.md", "target/work/x")).len(), 0);
+        assert_eq!(complaints(&source("a/Cargo.toml", "[package]")).len(), 1);
+        let lints = "[package]\n[lints]\nworkspace = true\n";
+        assert_eq!(complaints(&source("a/Cargo.toml", lints)).len(), 0);
+    }
+}
