@@ -1,1 +1,2 @@
-//! Placeholder.
+//! The ingress: owns the route table and fronts it.
+pub mod table;

@@ -1,0 +1,246 @@
+//! The endpoints behind one port of one service.
+
+use std::sync::Arc;
+
+use ballast_model::{Protocol, ServiceId};
+
+use super::{Backend, InFlight, Moment};
+
+/// Names a pool: stays across tables.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PoolKey {
+    /// The service.
+    pub service: ServiceId,
+    /// The port's name.
+    pub port: Arc<str>,
+}
+
+/// How a pool sees one of its members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MemberState {
+    /// Takes requests.
+    Ready,
+    /// Looks dead, but so does most of the pool: it takes requests all the same.
+    Suspect,
+    /// Takes no new requests, and finishes what it has.
+    Draining,
+    /// Takes none: not healthy, or its node has fallen silent.
+    Out,
+    /// Takes none yet: nobody has called it healthy.
+    Unknown,
+}
+
+impl MemberState {
+    /// Every state.
+    pub const ALL: [Self; 5] = [
+        Self::Ready,
+        Self::Suspect,
+        Self::Draining,
+        Self::Out,
+        Self::Unknown,
+    ];
+
+    /// Returns its name in metrics and in the table's JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Suspect => "suspect",
+            Self::Draining => "draining",
+            Self::Out => "out",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Whether it takes requests.
+    pub const fn takes_requests(self) -> bool {
+        matches!(self, Self::Ready | Self::Suspect)
+    }
+}
+
+/// One endpoint in a pool.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// Its live state.
+    pub backend: Arc<Backend>,
+    /// How the pool sees it.
+    pub state: MemberState,
+}
+
+/// The endpoints behind one port of one service: immutable, replaced whole.
+#[derive(Debug)]
+pub struct Pool {
+    /// Its name.
+    pub key: PoolKey,
+    /// The service's name, for metrics and logs.
+    pub service_name: Arc<str>,
+    /// What is spoken.
+    pub protocol: Protocol,
+    /// Everything that belongs to it.
+    pub members: Vec<Member>,
+    open: Vec<Arc<Backend>>,
+}
+
+impl Pool {
+    /// Makes a pool of these members.
+    pub fn new(
+        key: PoolKey,
+        service_name: Arc<str>,
+        protocol: Protocol,
+        members: Vec<Member>,
+    ) -> Self {
+        let open = members
+            .iter()
+            .filter(|member| member.state.takes_requests())
+            .map(|member| Arc::clone(&member.backend))
+            .collect();
+        Self {
+            key,
+            service_name,
+            protocol,
+            members,
+            open,
+        }
+    }
+
+    /// Returns those that take requests.
+    pub fn open(&self) -> &[Arc<Backend>] {
+        &self.open
+    }
+
+    /// Begins a request at one of the endpoints that take requests and are not in `tried`: of two
+    /// drawn with the bits of `random`, the one with less in flight. Those that are to be avoided
+    /// are taken only if nothing else is left.
+    ///
+    /// # Complexity
+    /// Constant; linear in the pool when both draws cannot be used.
+    pub fn begin(&self, random: u64, now: Moment, tried: &[Arc<Backend>]) -> Option<InFlight> {
+        let count = self.open.len() as u64;
+        if count == 0 {
+            return None;
+        }
+        let usable = |backend: &Arc<Backend>| {
+            !tried.iter().any(|other| Arc::ptr_eq(other, backend)) && !backend.avoided(now)
+        };
+        // 32 random bits each; the bias of a modulus of a few thousand does not matter here.
+        let first = (random >> 32) % count;
+        let step = 1 + (random & 0xffff_ffff) % count.saturating_sub(1).max(1);
+        let second = (first + step) % count;
+        let at = |index: u64| &self.open[usize::try_from(index).unwrap_or(0)];
+        let chosen = match (usable(at(first)), usable(at(second))) {
+            (true, true) if at(second).in_flight() < at(first).in_flight() => Some(at(second)),
+            (true, _) => Some(at(first)),
+            (false, true) => Some(at(second)),
+            (false, false) => None,
+        };
+        if let Some(request) = chosen.and_then(|backend| backend.try_begin(now)) {
+            return Some(request);
+        }
+        self.begin_at_any(now, tried)
+    }
+
+    /// The same, after a look at every one.
+    fn begin_at_any(&self, now: Moment, tried: &[Arc<Backend>]) -> Option<InFlight> {
+        let mut left: Vec<&Arc<Backend>> = self
+            .open
+            .iter()
+            .filter(|backend| !tried.iter().any(|other| Arc::ptr_eq(other, backend)))
+            .collect();
+        left.sort_by_key(|backend| (backend.avoided(now), backend.in_flight()));
+        left.into_iter().find_map(|backend| backend.try_begin(now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ballast_model::{AssignmentId, NodeId};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::table::Gate;
+
+    fn pool(states: &[MemberState]) -> Pool {
+        let members = states
+            .iter()
+            .zip(1u16..)
+            .map(|(&state, number)| {
+                let backend = Backend::new(
+                    AssignmentId::from_bits(number.into()),
+                    NodeId::from_bits(1),
+                    ([127, 0, 0, 1], number).into(),
+                );
+                backend.set_gate(if state.takes_requests() {
+                    Gate::Open
+                } else {
+                    Gate::Closed
+                });
+                Member {
+                    backend: Arc::new(backend),
+                    state,
+                }
+            })
+            .collect();
+        let key = PoolKey {
+            service: ServiceId::from_bits(1),
+            port: "http".into(),
+        };
+        Pool::new(key, "web".into(), Protocol::Http, members)
+    }
+
+    fn random(seed: u64) -> u64 {
+        seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23) ^ seed << 40
+    }
+
+    #[test]
+    fn load_spreads_over_what_is_ready_and_nothing_else() {
+        let pool = pool(&[
+            MemberState::Ready,
+            MemberState::Out,
+            MemberState::Ready,
+            MemberState::Draining,
+            MemberState::Ready,
+        ]);
+        let held: Vec<InFlight> = (0..300)
+            .map(|seed| {
+                pool.begin(random(seed), Moment(1), &[])
+                    .expect("three are ready")
+            })
+            .collect();
+        assert_eq!(held.len(), 300);
+        for member in &pool.members {
+            let in_flight = member.backend.in_flight();
+            if member.state == MemberState::Ready {
+                assert!((90..=110).contains(&in_flight), "{in_flight}");
+            } else {
+                assert_eq!(in_flight, 0);
+            }
+        }
+    }
+
+    #[test]
+    fn each_is_tried_once_and_the_avoided_last() {
+        let pool = pool(&[MemberState::Ready, MemberState::Ready, MemberState::Ready]);
+        pool.members[0]
+            .backend
+            .avoid(Moment(1).after(Duration::from_secs(1)));
+        let mut tried: Vec<Arc<Backend>> = Vec::new();
+        while let Some(request) = pool.begin(random(tried.len() as u64), Moment(1), &tried) {
+            tried.push(Arc::clone(request.backend()));
+        }
+        assert_eq!(tried.len(), 3);
+        assert!(Arc::ptr_eq(&tried[2], &pool.members[0].backend));
+    }
+
+    #[test]
+    fn gate_that_closed_after_the_table_was_made_is_seen() {
+        let pool = pool(&[MemberState::Ready, MemberState::Ready]);
+        pool.members[0].backend.set_gate(Gate::Draining);
+        for seed in 0..50 {
+            let request = pool
+                .begin(random(seed), Moment(1), &[])
+                .expect("one is open");
+            assert!(Arc::ptr_eq(request.backend(), &pool.members[1].backend));
+        }
+        pool.members[1].backend.set_gate(Gate::Closed);
+        assert!(pool.begin(7, Moment(1), &[]).is_none());
+    }
+}
