@@ -8,5 +8,6 @@
 //! * [`views`]: what the API answers
 
 pub mod project;
+pub mod reconcile;
 pub mod state;
 pub mod views;

@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use ballast_model::view::{
     NodeView, Replicas, ResourcesView, ServiceView, StackView, TaskView, UpdateView,
 };
-use ballast_model::{Desired, Health, Mode, TaskState};
+use ballast_model::{Desired, Health, Mode, Slot, TaskState};
 
-use crate::state::{NodeEntry, Service, State, TaskEntry, Update};
+use crate::state::{Lane, NodeEntry, Service, State, TaskEntry, Update};
 
 /// Problems shown of one service at most; the rest are alike in practice.
 const PROBLEMS: usize = 10;
@@ -72,7 +72,17 @@ fn desired(state: &State, service: &Service) -> u32 {
         Mode::Replicated { replicas } => replicas,
         Mode::Job { completions, .. } => completions,
         Mode::Global {} => {
-            let wanted = state.nodes().filter(|node| wants_global(service, node));
+            let filled = |node: &NodeEntry| {
+                let lane = Lane {
+                    service: service.id,
+                    slot: Slot(0),
+                    pinned: Some(node.node.id),
+                };
+                state.lane(lane).any(|entry| state.occupies(entry))
+            };
+            let wanted = state.nodes().filter(|node| {
+                wants_global(service, node) && (node.node.is_schedulable() || filled(node))
+            });
             u32::try_from(wanted.count()).unwrap_or(u32::MAX)
         }
     }
