@@ -1,6 +1,5 @@
 //! What a cluster is made of, and its start.
 
-use std::cell::Cell;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -50,7 +49,7 @@ impl Default for Builder {
             ingresses: 1,
             isolation: None,
             extra: Vec::new(),
-            env: vec![("RUST_LOG".to_owned(), "info,ballast=debug".to_owned())],
+            env: vec![("BALLAST_LOG".to_owned(), "debug".to_owned())],
         }
     }
 }
@@ -87,7 +86,7 @@ impl Builder {
         self
     }
 
-    /// Sets an environment variable of every process, such as `RUST_LOG`.
+    /// Sets an environment variable of every process, such as `BALLAST_LOG`.
     pub fn env(mut self, key: &str, value: &str) -> Self {
         self.env.push((key.to_owned(), value.to_owned()));
         self
@@ -156,7 +155,7 @@ impl Builder {
             network,
             dir,
             started: Instant::now(),
-            finished: Cell::new(false),
+            finished: false,
             watchdog,
         };
         self.set_args(&cluster);

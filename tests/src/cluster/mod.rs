@@ -35,7 +35,6 @@ mod network;
 mod process;
 mod sweep;
 
-use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -68,7 +67,7 @@ pub struct Cluster {
     network: Network,
     dir: PathBuf,
     started: Instant,
-    finished: Cell<bool>,
+    finished: bool,
     watchdog: Watchdog,
 }
 
@@ -360,8 +359,8 @@ impl Cluster {
     }
 
     /// Ends the cluster as one that did what it should: its folder is removed.
-    pub fn finish(self) {
-        self.finished.set(true);
+    pub fn finish(mut self) {
+        self.finished = true;
     }
 
     fn stop_everything(&mut self) {
@@ -370,6 +369,7 @@ impl Cluster {
             host.kill_everything();
         }
         sweep::kill_marked(&self.dir);
+        sweep::unmount(&self.dir);
         self.network.remove();
         sweep::remove_cgroups(&self.dir);
     }
@@ -377,7 +377,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        let failed = !self.finished.get() || std::thread::panicking();
+        let failed = !self.finished || std::thread::panicking();
         self.stop_everything();
         if failed {
             sweep::keep(&self.dir);

@@ -77,6 +77,7 @@ pub(super) fn sweep() {
         let dir = std::env::temp_dir().join(&name);
         if owner_is_dead(&name) {
             kill_marked(&dir);
+            unmount(&dir);
             remove_cgroups(&dir);
             if !is_kept(&dir) {
                 let _ = std::fs::remove_dir_all(&dir);
@@ -151,6 +152,18 @@ pub(super) fn kill_marked(dir: &Path) {
             let _ = kill_pid(pid);
         }
         std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Unmounts what tests have mounted below a folder.
+pub(super) fn unmount(dir: &Path) {
+    let Ok(mounts) = std::fs::read_to_string("/proc/self/mounts") else {
+        return;
+    };
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+    for point in points.filter(|point| Path::new(point).starts_with(dir)) {
+        // Lazily: a process that is just ending may still be on it.
+        let _ = Command::new("umount").args(["-l", point]).status();
     }
 }
 
