@@ -1,0 +1,84 @@
+//! `ballast node …`
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::KeyValue;
+
+/// What to do with nodes.
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// Lists nodes
+    Ls,
+    /// Shows one node
+    Inspect {
+        /// Name or id
+        node: String,
+    },
+    /// Moves a node's tasks away and places no new ones there
+    Drain {
+        /// Name or id
+        node: String,
+    },
+    /// Takes a node back into use
+    Activate {
+        /// Name or id
+        node: String,
+    },
+    /// Places no new tasks on a node; those it has stay
+    Pause {
+        /// Name or id
+        node: String,
+    },
+    /// Changes a node's labels
+    Update(NodeUpdate),
+    /// Forgets a node that is down; its certificate is worth nothing afterwards
+    Rm {
+        /// Name or id
+        node: String,
+    },
+    /// Shows the token with which an agent or an ingress joins
+    JoinToken {
+        /// For which role
+        #[arg(value_enum)]
+        role: JoinRoleArg,
+        /// Makes a new token; the old one is worth nothing afterwards
+        #[arg(long)]
+        rotate: bool,
+    },
+}
+
+/// Of `node update`.
+#[derive(Debug, Args)]
+pub struct NodeUpdate {
+    /// Name or id
+    pub node: String,
+    /// Sets a label
+    #[arg(
+        long = "label",
+        value_name = "KEY=VALUE",
+        required_unless_present = "label_rm"
+    )]
+    pub labels: Vec<KeyValue>,
+    /// Removes a label
+    #[arg(long, value_name = "KEY")]
+    pub label_rm: Vec<String>,
+}
+
+/// What may join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum JoinRoleArg {
+    /// A node.
+    Agent,
+    /// An ingress.
+    Ingress,
+}
+
+impl JoinRoleArg {
+    /// Returns the role as the API names it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Ingress => "ingress",
+        }
+    }
+}

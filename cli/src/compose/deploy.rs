@@ -1,0 +1,252 @@
+//! `deploy`, and its older forms beside it (`restart`, `scale`, `cpus`, `mem_limit`).
+
+use std::str::FromStr;
+
+use ballast_model::{
+    Bytes, MilliCpu, Millis, Mode, RestartCondition, ServiceSpec, UpdateFailureAction, UpdateOrder,
+    limits,
+};
+
+use super::field::{Field, Section};
+use super::finding::Report;
+use super::keys;
+use crate::args::SpreadArg;
+
+/// Reads all of it.
+pub(super) fn read(spec: &mut ServiceSpec, service: &Section<'_>, report: &mut Report) {
+    old_forms(spec, service, report);
+    let Some(deploy) = service.get("deploy") else {
+        return;
+    };
+    let section = deploy.section(report, keys::DEPLOY);
+    mode(spec, &section, report);
+    if let Some(resources) = section.get("resources") {
+        self::resources(spec, resources, report);
+    }
+    if let Some(policy) = section.get("restart_policy") {
+        restart_policy(spec, policy, report);
+    }
+    if let Some(placement) = section.get("placement") {
+        self::placement(spec, placement, report);
+    }
+    if let Some(update) = section.get("update_config") {
+        self::update(spec, update, report);
+    }
+    if let Some(labels) = section.get("labels") {
+        for (key, value) in labels.pairs(report) {
+            spec.labels.insert(key, value.unwrap_or_default());
+        }
+    }
+    if let Some(mode) = section.get("endpoint_mode")
+        && mode.text(report).is_some_and(|mode| mode != "vip")
+    {
+        mode.error(
+            report,
+            "only `vip` is supported: ingresses balance over the replicas",
+        );
+    }
+}
+
+fn set<T: FromStr>(place: &mut T, field: Option<&Field<'_>>, report: &mut Report)
+where
+    T::Err: std::fmt::Display,
+{
+    if let Some(value) = field.and_then(|field| field.parse(report)) {
+        *place = value;
+    }
+}
+
+fn old_forms(spec: &mut ServiceSpec, service: &Section<'_>, report: &mut Report) {
+    set(&mut spec.task.resources.cpu, service.get("cpus"), report);
+    set(
+        &mut spec.task.resources.memory,
+        service.get("mem_limit"),
+        report,
+    );
+    if let Some(scale) = service.get("scale")
+        && let Some(replicas) = scale.number(report, 0, limits::REPLICAS_PER_SERVICE)
+    {
+        spec.mode = Mode::Replicated { replicas };
+    }
+    let Some(restart) = service.get("restart") else {
+        return;
+    };
+    let Some(text) = restart.text(report) else {
+        return;
+    };
+    let (word, attempts) = match text.split_once(':') {
+        Some((word, attempts)) => (word, Some(attempts)),
+        None => (text, None),
+    };
+    let policy = &mut spec.task.restart;
+    policy.condition = match (word, attempts) {
+        ("no" | "false", None) => RestartCondition::None,
+        ("always" | "unless-stopped", None) => RestartCondition::Any,
+        ("on-failure", None) => RestartCondition::OnFailure,
+        ("on-failure", Some(attempts)) => {
+            match attempts.parse() {
+                Ok(attempts) => policy.max_attempts = attempts,
+                Err(_) => restart.error(report, "`on-failure:N` needs a number of attempts"),
+            }
+            RestartCondition::OnFailure
+        }
+        _ => {
+            restart.error(
+                report,
+                "is not one of no, always, on-failure[:N], unless-stopped",
+            );
+            return;
+        }
+    };
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Replicated,
+    Global,
+    Job,
+    GlobalJob,
+}
+
+fn mode(spec: &mut ServiceSpec, section: &Section<'_>, report: &mut Report) {
+    let kinds = [
+        ("replicated", Kind::Replicated),
+        ("global", Kind::Global),
+        ("replicated-job", Kind::Job),
+        ("global-job", Kind::GlobalJob),
+    ];
+    let mode = section.get("mode");
+    let kind = mode.and_then(|mode| mode.choice(report, &kinds));
+    let field = section.get("replicas");
+    let count = field.and_then(|f| f.number(report, 0, limits::REPLICAS_PER_SERVICE));
+    match (kind.unwrap_or(Kind::Replicated), count) {
+        (Kind::Replicated, None) => {}
+        (Kind::Replicated, Some(replicas)) => spec.mode = Mode::Replicated { replicas },
+        (Kind::Global, _) => {
+            spec.mode = Mode::Global {};
+            if let Some(field) = field {
+                field.warn(
+                    report,
+                    "is not honoured: a global service has one task on each node",
+                );
+            }
+        }
+        (Kind::Job, count) => {
+            let completions = count.unwrap_or(1);
+            spec.mode = Mode::Job {
+                completions,
+                parallelism: completions,
+            };
+        }
+        (Kind::GlobalJob, _) => {
+            if let Some(mode) = mode {
+                mode.error(report, "`global-job` is not supported; `replicated-job` is");
+            }
+        }
+    }
+}
+
+fn resources(spec: &mut ServiceSpec, field: &Field<'_>, report: &mut Report) {
+    let section = field.section(report, keys::RESOURCES);
+    let read = |key: &str, report: &mut Report| {
+        let part = section.get(key)?.section(report, keys::LIMITS);
+        let cpu: Option<MilliCpu> = part.get("cpus").and_then(|f| f.parse(report));
+        let memory: Option<Bytes> = part.get("memory").and_then(|f| f.parse(report));
+        Some((cpu, memory))
+    };
+    let (limit_cpu, limit_memory) = read("limits", report).unwrap_or_default();
+    let (reserved_cpu, reserved_memory) = read("reservations", report).unwrap_or_default();
+    let differ = |limit: bool, what: &str, report: &mut Report| {
+        if limit {
+            let message = format!(
+                "the limit of {what} is reserved, too: what is packed onto a node always fits there"
+            );
+            field.warn(report, message);
+        }
+    };
+    let unequal = limit_cpu.is_some() && reserved_cpu.is_some() && limit_cpu != reserved_cpu;
+    differ(unequal, "cpus", report);
+    let unequal =
+        limit_memory.is_some() && reserved_memory.is_some() && limit_memory != reserved_memory;
+    differ(unequal, "memory", report);
+    let resources = &mut spec.task.resources;
+    resources.cpu = limit_cpu.or(reserved_cpu).unwrap_or(resources.cpu);
+    resources.memory = limit_memory.or(reserved_memory).unwrap_or(resources.memory);
+}
+
+fn restart_policy(spec: &mut ServiceSpec, field: &Field<'_>, report: &mut Report) {
+    let section = field.section(report, keys::RESTART);
+    let policy = &mut spec.task.restart;
+    let conditions = [
+        ("any", RestartCondition::Any),
+        ("on-failure", RestartCondition::OnFailure),
+        ("none", RestartCondition::None),
+    ];
+    let condition = section.get("condition");
+    if let Some(condition) = condition.and_then(|f| f.choice(report, &conditions)) {
+        policy.condition = condition;
+    }
+    set(&mut policy.delay, section.get("delay"), report);
+    // The bound of the backoff must not undercut what the user wants at least.
+    policy.max_delay = policy.max_delay.max(policy.delay);
+    set(&mut policy.window, section.get("window"), report);
+    let attempts = section.get("max_attempts");
+    if let Some(attempts) = attempts.and_then(|f| f.number(report, 0, u32::MAX)) {
+        policy.max_attempts = attempts;
+    }
+}
+
+fn placement(spec: &mut ServiceSpec, field: &Field<'_>, report: &mut Report) {
+    let section = field.section(report, keys::PLACEMENT);
+    let placement = &mut spec.placement;
+    if let Some(constraints) = section.get("constraints") {
+        for item in constraints.items(report) {
+            placement.constraints.extend(item.parse(report));
+        }
+    }
+    let most = section.get("max_replicas_per_node");
+    if let Some(most) = most.and_then(|f| f.number(report, 0, u32::MAX)) {
+        placement.max_replicas_per_node = most;
+    }
+    let Some(preferences) = section.get("preferences") else {
+        return;
+    };
+    for (place, item) in preferences.items(report).iter().enumerate() {
+        let preference = item.section(report, keys::PREFERENCE);
+        let Some(spread) = preference.get("spread") else {
+            continue;
+        };
+        if place > 0 {
+            spread.warn(report, "is not honoured: only the first preference counts");
+        } else if let Some(SpreadArg(over)) = spread.parse(report) {
+            placement.spread = over;
+        }
+    }
+}
+
+fn update(spec: &mut ServiceSpec, field: &Field<'_>, report: &mut Report) {
+    let section = field.section(report, keys::UPDATE);
+    let update = &mut spec.update;
+    let parallelism = section.get("parallelism");
+    if let Some(parallelism) = parallelism.and_then(|f| f.number(report, 0, u32::MAX)) {
+        update.parallelism = parallelism;
+    }
+    set::<Millis>(&mut update.delay, section.get("delay"), report);
+    let orders = [
+        ("start-first", UpdateOrder::StartFirst),
+        ("stop-first", UpdateOrder::StopFirst),
+    ];
+    let order = section.get("order");
+    if let Some(order) = order.and_then(|f| f.choice(report, &orders)) {
+        update.order = order;
+    }
+    let actions = [
+        ("pause", UpdateFailureAction::Pause),
+        ("rollback", UpdateFailureAction::Rollback),
+        ("continue", UpdateFailureAction::Continue),
+    ];
+    let action = section.get("failure_action");
+    if let Some(action) = action.and_then(|f| f.choice(report, &actions)) {
+        update.failure_action = action;
+    }
+}
