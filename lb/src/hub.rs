@@ -1,0 +1,210 @@
+//! The shell around the table's core: swaps tables, cuts connections, passes questions to agents.
+
+use std::cell::Cell;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use ballast_model::{Millis, NodeId, Timestamp};
+use ballast_wire::feed::IngressToAgent;
+use dashmap::DashMap;
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::metrics::Metrics;
+use crate::table::{Backend, Effects, Feed, InFlight, Moment, Pool, RouteTable};
+
+/// Messages that wait for one agent's link. When full, probes are dropped: they are asked for
+/// again as long as there is a reason.
+pub const AGENT_QUEUE: usize = 256;
+
+/// What every part of an ingress shares.
+#[derive(Debug)]
+pub struct Hub {
+    table: ArcSwap<RouteTable>,
+    feed: Mutex<Feed>,
+    start: Instant,
+    version: watch::Sender<u64>,
+    routing: watch::Sender<u64>,
+    agents: DashMap<NodeId, mpsc::Sender<IngressToAgent>>,
+    active: AtomicUsize,
+    /// Wakes the watch over stalls when the first request comes.
+    pub busy: Notify,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+/// Counts a request or connection as active for as long as it lives.
+#[derive(Debug)]
+pub struct Active(Arc<Hub>);
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Hub {
+    /// Makes one with an empty table.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            table: ArcSwap::from_pointee(RouteTable::default()),
+            feed: Mutex::new(Feed::new()),
+            start: Instant::now(),
+            version: watch::Sender::new(0),
+            routing: watch::Sender::new(0),
+            agents: DashMap::new(),
+            active: AtomicUsize::new(0),
+            busy: Notify::new(),
+            metrics: Metrics::new(),
+        })
+    }
+
+    /// Returns the current moment.
+    pub fn now(&self) -> Moment {
+        Moment(u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// Returns the current table.
+    pub fn table(&self) -> Arc<RouteTable> {
+        self.table.load_full()
+    }
+
+    /// Returns a receiver that is told of each new table.
+    pub fn versions(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// Returns a receiver that is told when published ports or routes change.
+    pub fn routings(&self) -> watch::Receiver<u64> {
+        self.routing.subscribe()
+    }
+
+    /// Lets the core take something, and does what follows from it before it returns.
+    pub fn apply(&self, step: impl FnOnce(&mut Feed, Moment) -> Effects) {
+        let result: Result<(), std::convert::Infallible> =
+            self.try_apply(|feed, now| Ok(step(feed, now)));
+        match result {
+            Ok(()) => {}
+            Err(never) => match never {},
+        }
+    }
+
+    /// The same for what the core may refuse.
+    pub fn try_apply<E>(
+        &self,
+        step: impl FnOnce(&mut Feed, Moment) -> Result<Effects, E>,
+    ) -> Result<(), E> {
+        let begun = Instant::now();
+        let mut feed = self.feed();
+        let effects = step(&mut feed, self.now())?;
+        // Swapped under the lock, so that tables follow each other as the core made them.
+        let changed = effects.table.is_some();
+        if let Some(table) = effects.table {
+            self.table.store(table);
+        }
+        drop(feed);
+        if changed {
+            self.metrics.swapped(begun.elapsed());
+        }
+        if !effects.departed.is_empty() {
+            let now = wall_clock();
+            for departure in &effects.departed {
+                let after = now.0.saturating_sub(departure.seen.0);
+                self.metrics.deregistered(Duration::from_micros(after));
+            }
+        }
+        for backend in &effects.sever {
+            let cut = backend.links.sever_all();
+            self.metrics.severed.inc_by(cut as u64);
+        }
+        if changed {
+            self.version.send_modify(|version| *version += 1);
+        }
+        if effects.routing_changed {
+            self.routing.send_modify(|version| *version += 1);
+        }
+        Ok(())
+    }
+
+    /// Reads the core.
+    pub fn feed(&self) -> MutexGuard<'_, Feed> {
+        // The core's steps leave it whole even if a later line panicked.
+        self.feed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a request as active, and wakes the watch over stalls if it is the first.
+    pub fn activate(self: &Arc<Self>) -> Active {
+        if self.active.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.busy.notify_one();
+        }
+        Active(Arc::clone(self))
+    }
+
+    /// Whether anything is active.
+    pub fn is_active(&self) -> bool {
+        self.active.load(Ordering::Relaxed) > 0
+    }
+
+    /// Registers the way to an agent; the one before it is forgotten.
+    pub fn connect_agent(&self, node: NodeId, link: mpsc::Sender<IngressToAgent>) {
+        self.agents.insert(node, link);
+    }
+
+    /// Forgets the way to an agent, unless a newer one was registered since.
+    pub fn disconnect_agent(&self, node: NodeId, link: &mpsc::Sender<IngressToAgent>) {
+        self.agents
+            .remove_if(&node, |_, current| current.same_channel(link));
+    }
+
+    /// Returns how many agents are connected.
+    pub fn agents(&self) -> usize {
+        self.agents.len()
+    }
+
+    /// Asks the endpoint's agent for a probe at once, if not asked too recently.
+    pub fn ask_probe(&self, backend: &Backend, timeout: Duration) {
+        let Some(agent) = self.agents.get(&backend.node) else {
+            return;
+        };
+        if !backend.may_ask_probe(self.now()) {
+            return;
+        }
+        let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        let probe = IngressToAgent::Probe {
+            assignment: backend.assignment,
+            timeout: Millis(millis.max(1)),
+        };
+        if agent.try_send(probe).is_ok() {
+            self.metrics.probes_asked.inc();
+        }
+    }
+
+    /// Begins a request at one of the pool's endpoints that are not in `tried`.
+    pub fn begin(&self, pool: &Pool, tried: &[Arc<Backend>]) -> Option<InFlight> {
+        pool.begin(random_bits(), self.now(), tried)
+    }
+}
+
+/// Returns the wall clock's time.
+pub fn wall_clock() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let micros = since.unwrap_or_default().as_micros();
+    Timestamp(u64::try_from(micros).unwrap_or(u64::MAX))
+}
+
+/// Returns 64 random bits, good enough to balance with: xorshift64*, seeded per thread.
+pub fn random_bits() -> u64 {
+    thread_local! {
+        static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(0u8) | 1);
+    }
+    STATE.with(|state| {
+        let mut bits = state.get();
+        bits ^= bits >> 12;
+        bits ^= bits << 25;
+        bits ^= bits >> 27;
+        state.set(bits);
+        bits.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    })
+}

@@ -1,0 +1,478 @@
+//! What pingora asks on the way of a request.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::HOST;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::l4::socket::SocketAddr as PingoraAddr;
+use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType, Result};
+
+use super::answer::{Reason, answer};
+use super::dial::Dialer;
+use super::front::{Entrance, Entrances};
+use super::retry::{Attempt, Failure};
+use crate::hub::{Active, Hub};
+use crate::table::{Backend, InFlight, Pool};
+
+/// How long an endpoint that refused or reset a connection is avoided, unless its agent speaks.
+const AVOID: Duration = Duration::from_millis(100);
+/// How long a probe may take that is asked for after a refused connection.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(50);
+/// Requests that may wait at once for an endpoint; past it they are answered 503.
+const HELD_MAX: usize = 4096;
+/// How long an upgraded connection (WebSocket) may be silent.
+const UPGRADED_IDLE: Duration = Duration::from_secs(3600);
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Until an endpoint has accepted a connection.
+    pub connect: Duration,
+    /// Between two reads from an endpoint: until the response's head, and between parts of it.
+    pub read: Duration,
+    /// Until an endpoint has taken what is written.
+    pub write: Duration,
+    /// From the request's head to the response's end; upgraded connections are exempt.
+    pub whole: Duration,
+    /// How long an idle connection to an endpoint is kept. Shorter than what common servers keep
+    /// theirs (gunicorn 2 s, node 5 s): a POST must not meet a connection that is being closed.
+    pub keep: Duration,
+    /// How long a request waits for an endpoint while the service has members but none is ready,
+    /// as when its only replica restarts.
+    pub hold: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(1),
+            read: Duration::from_secs(60),
+            write: Duration::from_secs(30),
+            whole: Duration::from_secs(3600),
+            keep: Duration::from_millis(1500),
+            hold: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Chooses endpoints and judges failures.
+pub struct Balancer {
+    hub: Arc<Hub>,
+    timeouts: Timeouts,
+    entrances: Arc<Entrances>,
+    held: AtomicUsize,
+}
+
+/// One request.
+pub struct Request {
+    begun: Instant,
+    pool: Option<Arc<Pool>>,
+    tls: bool,
+    current: Option<InFlight>,
+    attempt_begun: Instant,
+    tried: Vec<Arc<Backend>>,
+    attempts: usize,
+    /// Since the head was all written, in this attempt.
+    head_written: bool,
+    response_begun: bool,
+    upgrade: bool,
+    active: Option<Active>,
+}
+
+impl Balancer {
+    /// Makes one.
+    pub fn new(hub: Arc<Hub>, timeouts: Timeouts, entrances: Arc<Entrances>) -> Self {
+        Self {
+            hub,
+            timeouts,
+            entrances,
+            held: AtomicUsize::new(0),
+        }
+    }
+
+    /// Finds the pool: from here on the request belongs to it, whatever table comes.
+    fn route(&self, session: &Session, request: &mut Request) {
+        let local = session.server_addr().and_then(PingoraAddr::as_inet);
+        let Some(entrance) = local.and_then(|local| self.entrances.get(local)) else {
+            return;
+        };
+        request.tls = entrance == Entrance::SharedTls;
+        let table = self.hub.table();
+        let head = session.req_header();
+        request.pool = match entrance {
+            Entrance::Published(port) => table.published(port).cloned(),
+            Entrance::Shared | Entrance::SharedTls => {
+                table.route(host_of(head), head.uri.path()).cloned()
+            }
+        };
+    }
+
+    /// Begins at an endpoint; waits for one for a while if the service has any at all.
+    async fn choose(&self, request: &mut Request) -> Option<InFlight> {
+        let mut pool = request.pool.clone()?;
+        if let Some(begun) = self.hub.begin(&pool, &request.tried) {
+            return Some(begun);
+        }
+        let deadline = request.begun + self.timeouts.hold;
+        let mut versions = self.hub.versions();
+        let _held = Held::enter(&self.held)?;
+        self.hub.metrics.held.inc();
+        loop {
+            let newest = self.hub.table().pool(&pool.key).cloned()?;
+            if !Arc::ptr_eq(&newest, &pool) {
+                // Something changed: what refused before may be another program by now.
+                request.tried.clear();
+                pool = newest;
+                request.pool = Some(Arc::clone(&pool));
+            }
+            if let Some(begun) = self.hub.begin(&pool, &request.tried) {
+                return Some(begun);
+            }
+            if pool.members.is_empty() || Instant::now() >= deadline {
+                return None;
+            }
+            let changed = tokio::time::timeout_at(deadline.into(), versions.changed());
+            if !matches!(changed.await, Ok(Ok(()))) {
+                return None;
+            }
+        }
+    }
+
+    fn peer(&self, backend: &Backend, upgrade: bool) -> Box<HttpPeer> {
+        let epoch = backend.links.epoch();
+        let mut peer = Box::new(HttpPeer::new(backend.address, false, String::new()));
+        // Connections are shared only within one epoch of one endpoint.
+        peer.group_key = backend.assignment.to_bits() ^ epoch.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let options = &mut peer.options;
+        options.read_timeout = Some(if upgrade {
+            UPGRADED_IDLE
+        } else {
+            self.timeouts.read
+        });
+        options.write_timeout = Some(self.timeouts.write);
+        options.idle_timeout = Some(self.timeouts.keep);
+        options.custom_l4 = Some(Arc::new(Dialer::new(
+            Arc::clone(&backend.links),
+            epoch,
+            self.timeouts.connect,
+        )));
+        peer
+    }
+
+    /// Ends the current attempt at an endpoint that failed; says whether to try another.
+    fn failed(&self, session: &Session, request: &mut Request, failure: Failure) -> bool {
+        request.attempts += 1;
+        if let Some(current) = request.current.take() {
+            let backend = current.backend();
+            if failure != Failure::NotTheEndpoint {
+                backend.avoid(self.hub.now().after(AVOID));
+                self.hub.ask_probe(backend, PROBE_TIMEOUT);
+            }
+            request.tried.push(Arc::clone(backend));
+        }
+        let retry = Attempt {
+            failure,
+            idempotent: session.req_header().method.is_idempotent(),
+            response_begun: request.response_begun,
+            body_kept: !session.as_ref().retry_buffer_truncated(),
+            attempts: request.attempts,
+        }
+        .may_retry();
+        if retry && let Some(pool) = &request.pool {
+            self.hub.metrics.retry(&pool.service_name);
+        }
+        retry
+    }
+}
+
+/// A place among the requests that wait.
+struct Held<'a>(&'a AtomicUsize);
+
+impl<'a> Held<'a> {
+    fn enter(count: &'a AtomicUsize) -> Option<Self> {
+        let before = count.fetch_add(1, Ordering::Relaxed);
+        let held = Self(count);
+        (before < HELD_MAX).then_some(held)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Returns the host of a request: HTTP/2's authority or HTTP/1.1's `Host`.
+fn host_of(head: &RequestHeader) -> &str {
+    let authority = head.uri.authority().map(http::uri::Authority::as_str);
+    authority.unwrap_or_else(|| {
+        let host = head.headers.get(HOST);
+        host.and_then(|value| value.to_str().ok()).unwrap_or("")
+    })
+}
+
+fn status_error(reason: Reason) -> Box<Error> {
+    Error::explain(
+        ErrorType::HTTPStatus(reason.status()),
+        "answered by the ingress",
+    )
+}
+
+fn reason_of(error: &Error, request: &Request) -> Option<Reason> {
+    use ErrorType::{
+        ConnectError, ConnectNoRoute, ConnectRefused, ConnectTimedout, ConnectionClosed,
+        HTTPStatus, ReadError, ReadTimedout, WriteError, WriteTimedout,
+    };
+    let gone = matches!(
+        error.etype,
+        WriteError | ReadError | ConnectionClosed | ReadTimedout
+    );
+    Some(match (&error.etype, error.esource()) {
+        (HTTPStatus(503), _) => Reason::NoEndpoint,
+        (HTTPStatus(502), _) => Reason::ConnectFailed,
+        (HTTPStatus(404), _) => Reason::NoRoute,
+        (HTTPStatus(504), _) => Reason::Timeout,
+        (_, ErrorSource::Downstream) if gone => return None,
+        (_, ErrorSource::Downstream) => Reason::BadRequest,
+        (ReadTimedout | WriteTimedout | ConnectTimedout, ErrorSource::Upstream) => Reason::Timeout,
+        (ConnectRefused | ConnectError | ConnectNoRoute, _) if !request.head_written => {
+            Reason::ConnectFailed
+        }
+        (_, ErrorSource::Upstream) => Reason::EndpointFailed,
+        _ => Reason::Internal,
+    })
+}
+
+#[async_trait]
+impl ProxyHttp for Balancer {
+    type CTX = Request;
+
+    fn new_ctx(&self) -> Request {
+        let now = Instant::now();
+        Request {
+            begun: now,
+            pool: None,
+            tls: false,
+            current: None,
+            attempt_begun: now,
+            tried: Vec::new(),
+            attempts: 0,
+            head_written: false,
+            response_begun: false,
+            upgrade: false,
+            active: None,
+        }
+    }
+
+    async fn request_filter(&self, session: &mut Session, request: &mut Request) -> Result<bool> {
+        self.route(session, request);
+        let Some(pool) = &request.pool else {
+            answer(session, Reason::NoRoute).await?;
+            return Ok(true);
+        };
+        if pool.members.is_empty() {
+            answer(session, Reason::NoEndpoint).await?;
+            return Ok(true);
+        }
+        request.upgrade = session.is_upgrade_req();
+        request.active = Some(self.hub.activate());
+        Ok(false)
+    }
+
+    async fn upstream_peer(
+        &self,
+        _session: &mut Session,
+        request: &mut Request,
+    ) -> Result<Box<HttpPeer>> {
+        let Some(begun) = self.choose(request).await else {
+            let reason = if request.attempts == 0 {
+                Reason::NoEndpoint
+            } else {
+                Reason::ConnectFailed
+            };
+            return Err(status_error(reason));
+        };
+        let peer = self.peer(begun.backend(), request.upgrade);
+        request.current = Some(begun);
+        request.head_written = false;
+        request.attempt_begun = Instant::now();
+        Ok(peer)
+    }
+
+    fn fail_to_connect(
+        &self,
+        session: &mut Session,
+        _peer: &HttpPeer,
+        request: &mut Request,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        let retry = self.failed(session, request, Failure::Connecting);
+        error.set_retry(retry);
+        error
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        upstream: &mut RequestHeader,
+        request: &mut Request,
+    ) -> Result<()> {
+        forward_headers(session, upstream, request.tls)
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        _body: &mut Option<Bytes>,
+        _end: bool,
+        request: &mut Request,
+    ) -> Result<()> {
+        // pingora hands over the body, an empty one too, only after the head was written. The
+        // other way round: as long as this was not called, a failed write was the head's.
+        request.head_written = true;
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _session: &mut Session,
+        _response: &mut ResponseHeader,
+        request: &mut Request,
+    ) -> Result<()> {
+        if let Some(current) = &request.current {
+            let latency = request.attempt_begun.elapsed();
+            current.backend().responded(latency, self.hub.now());
+        }
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        _session: &mut Session,
+        _response: &mut ResponseHeader,
+        request: &mut Request,
+    ) -> Result<()> {
+        request.response_begun = true;
+        Ok(())
+    }
+
+    fn upstream_response_body_filter(
+        &self,
+        _session: &mut Session,
+        _body: &mut Option<Bytes>,
+        _end: bool,
+        request: &mut Request,
+    ) -> Result<Option<Duration>> {
+        if let Some(current) = &request.current {
+            current.backend().progressed(self.hub.now());
+        }
+        if !request.upgrade && request.begun.elapsed() > self.timeouts.whole {
+            let error = Error::explain(ErrorType::ReadTimedout, "the whole response took too long");
+            return Err(error.into_up());
+        }
+        Ok(None)
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        request: &mut Request,
+        _reused: bool,
+    ) -> Box<Error> {
+        let failure = match (error.esource(), &error.etype) {
+            (ErrorSource::Upstream, ErrorType::WriteError | ErrorType::WriteTimedout)
+                if !request.head_written =>
+            {
+                Failure::WritingHead
+            }
+            (ErrorSource::Upstream, _) => Failure::Later,
+            _ => Failure::NotTheEndpoint,
+        };
+        let retry = self.failed(session, request, failure);
+        error.set_retry(retry);
+        error
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        request: &mut Request,
+    ) -> FailToProxy {
+        let Some(reason) = reason_of(error, request) else {
+            return FailToProxy {
+                error_code: 0,
+                can_reuse_downstream: false,
+            };
+        };
+        // After a failure the rest of the request may still be on its way: not reused.
+        session.set_keepalive(None);
+        if let Err(error) = answer(session, reason).await {
+            tracing::debug!(%error, "client left before it was answered");
+        }
+        FailToProxy {
+            error_code: reason.status(),
+            can_reuse_downstream: false,
+        }
+    }
+
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, request: &mut Request) {
+        /// A client that left before it was answered; nginx's number.
+        const CLIENT_LEFT: u16 = 499;
+        let written = session.response_written();
+        let code = written.map_or(CLIENT_LEFT, |head| head.status.as_u16());
+        let took = request.begun.elapsed();
+        match &request.pool {
+            Some(pool) => self.hub.metrics.request(&pool.service_name, code, took),
+            None => self.hub.metrics.request(&Arc::from(""), code, took),
+        }
+        request.current = None;
+        request.active = None;
+    }
+
+    fn suppress_error_log(&self, _session: &Session, _request: &Request, _error: &Error) -> bool {
+        // Counted by code; a line per failed request would drown everything at the worst moment.
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _request: &Request,
+        _error: &Error,
+        _context: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}
+
+/// Adds what an endpoint must know of the client. `X-Forwarded-For` keeps what came, and its last
+/// entry is the address that this ingress saw; the others are set anew.
+fn forward_headers(session: &Session, upstream: &mut RequestHeader, tls: bool) -> Result<()> {
+    let client = session.client_addr().and_then(PingoraAddr::as_inet);
+    if let Some(client) = client {
+        let ip = client.ip().to_canonical().to_string();
+        let before = upstream.headers.get_all("x-forwarded-for").into_iter();
+        let mut chain: Vec<&str> = before.filter_map(|value| value.to_str().ok()).collect();
+        chain.push(&ip);
+        let chain = chain.join(", ");
+        upstream.insert_header("x-forwarded-for", chain)?;
+    }
+    let proto = if tls { "https" } else { "http" };
+    upstream.insert_header("x-forwarded-proto", proto)?;
+    let host = host_of(session.req_header()).to_owned();
+    if host.is_empty() {
+        upstream.remove_header("x-forwarded-host");
+    } else {
+        upstream.insert_header("x-forwarded-host", host)?;
+    }
+    Ok(())
+}

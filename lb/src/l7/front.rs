@@ -1,0 +1,198 @@
+//! From an accepted connection to pingora's proxy.
+
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dashmap::DashMap;
+use pingora::apps::{HttpServerApp as _, HttpServerOptions, ServerApp as _};
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::l4::socket::SocketAddr as PingoraAddr;
+use pingora::protocols::l4::stream::Stream as L4Stream;
+use pingora::protocols::l4::virt::VirtualSocketStream;
+use pingora::protocols::{GetSocketDigest as _, SocketDigest, Stream};
+use pingora::proxy::{HttpProxy, http_proxy};
+use pingora::server::configuration::ServerConf;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+
+use super::tls::Decrypted;
+use super::{Balancer, Timeouts};
+use crate::hub::Hub;
+
+/// Until the first bytes of a connection, and until a TLS handshake is done.
+const FIRST_BYTES: Duration = Duration::from_secs(60);
+/// How long a client's connection may be idle between two requests.
+const CLIENT_KEEP_SECS: u64 = 75;
+/// Idle connections to endpoints kept in all. pingora's default of 128 is less than the clients of
+/// one loaded service; each costs two descriptors here.
+const POOL_SIZE: usize = 1024;
+/// An HTTP/2 connection starts with `PRI * HTTP/2.0`; no method of HTTP/1.1 starts with `PRI`.
+const H2_PREFIX: &[u8; 3] = b"PRI";
+
+/// How a connection came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entrance {
+    /// On the port that a service published.
+    Published(u16),
+    /// On the shared plain listener.
+    Shared,
+    /// On the shared TLS listener.
+    SharedTls,
+}
+
+/// Entrances by the address of their listener: pingora tells of a request only the addresses of its
+/// connection, so each connection is given its listener's as its own.
+pub type EntranceMap = DashMap<SocketAddr, Entrance>;
+
+/// The entrances that listen.
+#[derive(Debug, Default)]
+pub struct Entrances(EntranceMap);
+
+impl Entrances {
+    /// Notes that an address listens.
+    pub fn insert(&self, listener: SocketAddr, entrance: Entrance) {
+        self.0.insert(listener, entrance);
+    }
+
+    /// Returns how connections to an address come in.
+    pub fn get(&self, listener: &SocketAddr) -> Option<Entrance> {
+        self.0.get(listener).map(|entrance| *entrance)
+    }
+}
+
+/// Serves connections.
+pub struct Front {
+    proxy: Arc<HttpProxy<Balancer>>,
+    /// The entrances that listen.
+    pub entrances: Arc<Entrances>,
+    shutdown: watch::Sender<bool>,
+}
+
+impl Front {
+    /// Makes one over the hub's tables.
+    pub fn new(hub: Arc<Hub>, timeouts: Timeouts) -> Arc<Self> {
+        let conf = ServerConf {
+            threads: 1,
+            upstream_keepalive_pool_size: POOL_SIZE,
+            // An empty list of authorities: endpoints are spoken to in plain text, and reading the
+            // system's costs memory and fails where there are none.
+            ca_file: Some("/dev/null".to_owned()),
+            // Ours is the limit that counts (`retry::MAX_ATTEMPTS`).
+            max_retries: 16,
+            ..ServerConf::default()
+        };
+        let entrances = Arc::new(Entrances::default());
+        let balancer = Balancer::new(hub, timeouts, Arc::clone(&entrances));
+        let mut proxy = http_proxy(&Arc::new(conf), balancer);
+        let mut options = HttpServerOptions::default();
+        options.h2c = true;
+        proxy.server_options = Some(options);
+        Arc::new(Self {
+            proxy: Arc::new(proxy),
+            entrances,
+            shutdown: watch::Sender::new(false),
+        })
+    }
+
+    /// Serves one connection in plain text until it ends.
+    pub async fn serve(&self, socket: TcpStream, client: SocketAddr, listener: SocketAddr) {
+        let Ok(Some(h2)) = tokio::time::timeout(FIRST_BYTES, is_h2(&socket)).await else {
+            return;
+        };
+        if socket.set_nodelay(true).is_err() {
+            return;
+        }
+        let digest = digest(socket.as_raw_fd(), client, listener);
+        let mut stream = L4Stream::from(socket);
+        stream.set_socket_digest(digest);
+        self.process(Box::new(stream), h2).await;
+    }
+
+    /// Serves one TLS connection until it ends.
+    pub async fn serve_tls(
+        &self,
+        socket: TcpStream,
+        client: SocketAddr,
+        listener: SocketAddr,
+        config: Arc<rustls::ServerConfig>,
+    ) {
+        if socket.set_nodelay(true).is_err() {
+            return;
+        }
+        let digest = digest(socket.as_raw_fd(), client, listener);
+        let accepted = TlsAcceptor::from(config).accept(socket);
+        let stream = match tokio::time::timeout(FIRST_BYTES, accepted).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                tracing::debug!(%client, %error, "TLS handshake failed");
+                return;
+            }
+            Err(_) => return,
+        };
+        let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let virtual_socket = VirtualSocketStream::new(Box::new(Decrypted(stream)));
+        let mut stream = L4Stream::from(virtual_socket);
+        stream.set_socket_digest(digest);
+        self.process(Box::new(stream), h2).await;
+    }
+
+    async fn process(&self, stream: Stream, h2: bool) {
+        let shutdown = self.shutdown.subscribe();
+        if h2 {
+            self.proxy.process_new(stream, &shutdown).await;
+            return;
+        }
+        // What `process_new` does, without its look for the HTTP/2 preface: that waits for 24
+        // bytes, which a short HTTP/1.0 request does not have.
+        let mut session = ServerSession::new_http1(stream);
+        session.set_keepalive(Some(CLIENT_KEEP_SECS));
+        session.set_pipelining_enabled(true);
+        let mut reused = self.proxy.process_new_http(session, &shutdown).await;
+        while let Some((stream, settings)) = reused.map(pingora::apps::ReusedHttpStream::consume) {
+            let mut session = ServerSession::new_http1(stream);
+            if let Some(settings) = settings {
+                settings.apply_to_session(&mut session);
+            }
+            reused = self.proxy.process_new_http(session, &shutdown).await;
+        }
+    }
+
+    /// Lets connections end after the request they are at.
+    pub async fn close(&self) {
+        self.shutdown.send_replace(true);
+        self.proxy.http_cleanup().await;
+    }
+}
+
+fn digest(fd: std::os::fd::RawFd, client: SocketAddr, listener: SocketAddr) -> SocketDigest {
+    let digest = SocketDigest::from_raw_fd(fd);
+    // Both cells are new, so setting them cannot fail.
+    let _ = digest.peer_addr.set(Some(PingoraAddr::Inet(client)));
+    let _ = digest.local_addr.set(Some(PingoraAddr::Inet(listener)));
+    digest
+}
+
+/// Whether the connection speaks HTTP/2; `None` if it ended before it said so.
+async fn is_h2(socket: &TcpStream) -> Option<bool> {
+    /// Between two looks at a connection that has sent `P` or `PR` and nothing more.
+    const PAUSE: Duration = Duration::from_millis(5);
+    let mut seen = [0; H2_PREFIX.len()];
+    loop {
+        let count = socket
+            .peek(&mut seen)
+            .await
+            .ok()
+            .filter(|&count| count > 0)?;
+        let seen = &seen[..count];
+        if !H2_PREFIX.starts_with(seen) {
+            return Some(false);
+        }
+        if count == H2_PREFIX.len() {
+            return Some(true);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}

@@ -1,0 +1,16 @@
+//! HTTP: pingora's proxy behind our own listeners.
+//!
+//! Our listeners accept (published ports come and go while the process runs, which pingora's
+//! cannot) and hand each connection to pingora's `HttpProxy`; [`Balancer`] is what it asks on the
+//! way: which endpoint, whether to try again, what to answer when nothing helps.
+
+mod answer;
+mod balancer;
+mod dial;
+mod front;
+mod retry;
+mod tls;
+
+pub use balancer::{Balancer, Timeouts};
+pub use front::{Entrance, Front};
+pub use tls::{TlsError, load_tls};
