@@ -2,7 +2,11 @@
 //!
 //! - [`cluster`]: real `ballast` processes on separate hosts, each of which can be killed, hung,
 //!   cut off and restarted; the cluster tests, the demo and the failover bench drive it.
+//! - [`watch`]: looks on while faults happen, and dates what it sees.
+//! - [`demo`]: the story that `cargo xtask demo` tells.
 //!
 //! The tests themselves live in `tests/tests/`. What a single crate can prove alone is not here.
 
 pub mod cluster;
+pub mod demo;
+pub mod watch;

@@ -37,7 +37,9 @@ pub async fn run() -> anyhow::Result<()> {
         .context("PORT is not a port")?;
     let slot = std::env::var("BALLAST_SLOT").unwrap_or_else(|_| "0".to_owned());
     let task = std::env::var("BALLAST_TASK_ID").unwrap_or_else(|_| "-".to_owned());
-    let file = std::env::var_os("HELLO_LEDGER").map(PathBuf::from);
+    let file = std::env::var_os("HELLO_LEDGER")
+        .filter(|file| !file.is_empty())
+        .map(PathBuf::from);
     let hello = Rc::new(Hello {
         ledger: RefCell::new(Ledger::open(file.as_deref(), &slot)?),
         greeting: format!("hello from slot {slot}, task {task}\n"),
