@@ -113,6 +113,12 @@ impl Hub {
             for departure in &effects.departed {
                 let after = now.0.saturating_sub(departure.seen.0);
                 self.metrics.deregistered(Duration::from_micros(after));
+                tracing::debug!(
+                    assignment_id = %departure.assignment,
+                    seen = %departure.seen,
+                    elapsed_us = after,
+                    "endpoint out of the table",
+                );
             }
         }
         for backend in &effects.sever {
