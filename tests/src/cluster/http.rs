@@ -1,5 +1,6 @@
 //! HTTP/1.1 as small as a test needs it: one answer per request, on a Unix socket or TCP.
 
+use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -108,10 +109,10 @@ impl<S: Read + Write> Connection<S> {
             head.push_str("host: test\r\n");
         }
         for (name, value) in headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            let _ = write!(head, "{name}: {value}\r\n");
         }
         if let Some(body) = body {
-            head.push_str(&format!("content-length: {}\r\n\r\n{body}", body.len()));
+            let _ = write!(head, "content-length: {}\r\n\r\n{body}", body.len());
         } else {
             head.push_str("\r\n");
         }

@@ -305,24 +305,21 @@ impl Cluster {
     /// Returns a service's tasks in words, for messages of failed tests.
     pub fn describe(&self, service: &str) -> String {
         match self.tasks(service) {
-            Ok(tasks) => tasks
-                .iter()
-                .map(|task| {
-                    format!(
-                        "\n  {}.{} {} on {} pid {:?}: {} {:?} wanted {:?} restarts {} {}",
-                        task.service,
-                        task.slot,
-                        task.id,
-                        task.node.as_deref().unwrap_or("-"),
-                        task.pid,
-                        task.state,
-                        task.health,
-                        task.desired,
-                        task.restarts,
-                        task.message
-                    )
-                })
-                .collect(),
+            Ok(tasks) => tasks.iter().fold(String::new(), |text, task| {
+                format!(
+                    "{text}\n  {}.{} {} on {} pid {:?}: {} {:?} wanted {:?} restarts {} {}",
+                    task.service,
+                    task.slot,
+                    task.id,
+                    task.node.as_deref().unwrap_or("-"),
+                    task.pid,
+                    task.state,
+                    task.health,
+                    task.desired,
+                    task.restarts,
+                    task.message
+                )
+            }),
             Err(error) => format!("no tasks of {service}: {error:#}"),
         }
     }

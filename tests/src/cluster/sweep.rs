@@ -89,7 +89,7 @@ pub(super) fn sweep() {
 /// The file that marks a folder whose logs somebody wants to read.
 const KEPT: &str = "kept";
 /// After which nobody does any more.
-const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
+const KEPT_FOR: Duration = Duration::from_hours(24);
 
 /// Keeps a failed cluster's folder from the next sweeps.
 pub(super) fn keep(dir: &Path) {

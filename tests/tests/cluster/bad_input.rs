@@ -1,6 +1,8 @@
 //! What a user gets for asking the impossible: exit status 1 or 2, the field and what would do.
 
-use anyhow::{Context, Result, ensure};
+use std::fmt::Write as _;
+
+use anyhow::{Context, ensure};
 use ballast_model::TaskState;
 use ballast_tests::cluster::Cluster;
 
@@ -133,7 +135,7 @@ fn cluster_compose_files_that_bomb_or_lie_are_refused() {
         let mut bomb = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
         for level in 1..12 {
             let before = format!("*a{},", level - 1).repeat(10);
-            bomb.push_str(&format!("a{level}: &a{level} [{before}]\n"));
+            let _ = writeln!(bomb, "a{level}: &a{level} [{before}]");
         }
         bomb.push_str("services: {web: {command: *a11}}\n");
         let deep = format!("services: {}\n", "[".repeat(50_000));
@@ -178,7 +180,7 @@ fn cluster_compose_files_that_bomb_or_lie_are_refused() {
 }
 
 #[test]
-fn cluster_missing_command_is_rejected_by_name() -> Result<()> {
+fn cluster_missing_command_is_rejected_by_name() {
     scenario(Cluster::builder().agents(1).ingresses(0), |cluster| {
         cluster.cli(&[
             "service",
@@ -200,7 +202,6 @@ fn cluster_missing_command_is_rejected_by_name() -> Result<()> {
             .with_context(|| cluster.describe("gone"))?;
         Ok(())
     });
-    Ok(())
 }
 
 #[test]

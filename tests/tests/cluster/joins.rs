@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use ballast_link::{Credentials, Link, Peer, Role as LinkRole, Trust, alpn};
+use ballast_model::view::NodeView;
 use ballast_model::{
     Bytes, Capacity, Generation, Incarnation, MilliCpu, NodeDescription, NodeId, NodeStatus,
     PortRange,
@@ -133,33 +134,38 @@ fn talk<T: Send>(host: &Host, work: impl Future<Output = Result<T>> + Send) -> R
     })?
 }
 
+/// Returns the first words of an agent that claims to be `node`.
+fn hello_as(node: NodeId, view: NodeView) -> Result<AgentHello> {
+    Ok(AgentHello {
+        node,
+        incarnation: Incarnation(u64::MAX),
+        description: NodeDescription {
+            name: view.name,
+            address: view.address.parse()?,
+            capacity: Capacity {
+                cpu: MilliCpu::from_cores(1),
+                memory: Bytes::from_mib(64),
+                task_slots: 1,
+                ports: PortRange {
+                    first: 20_000,
+                    last: 20_001,
+                },
+            },
+            attributes: BTreeMap::new(),
+            labels: BTreeMap::new(),
+        },
+        generation: Generation(0),
+        tasks: Vec::new(),
+    })
+}
+
 #[test]
 fn cluster_certificate_speaks_only_for_its_own_node() {
     scenario(Cluster::builder().agents(2), |cluster| {
         let stolen = credentials(cluster.agent(0))?;
         let victim = NodeId::from_bits(credentials(cluster.agent(1))?.identity.id);
         let node = cluster.nodes()?.remove(0);
-        let hello = AgentToManager::Hello(AgentHello {
-            node: victim,
-            incarnation: Incarnation(u64::MAX),
-            description: NodeDescription {
-                name: node.name,
-                address: node.address.parse()?,
-                capacity: Capacity {
-                    cpu: MilliCpu::from_cores(1),
-                    memory: Bytes::from_mib(64),
-                    task_slots: 1,
-                    ports: PortRange {
-                        first: 20_000,
-                        last: 20_001,
-                    },
-                },
-                attributes: BTreeMap::new(),
-                labels: BTreeMap::new(),
-            },
-            generation: Generation(0),
-            tasks: Vec::new(),
-        });
+        let hello = AgentToManager::Hello(hello_as(victim, node)?);
         let trust = Trust::new(stolen)?;
         let peer = Peer {
             address: cluster.manager().address(7400),

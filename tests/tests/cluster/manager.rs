@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use ballast_model::NodeStatus;
-use ballast_tests::cluster::{Cluster, LoadPlan, kill_pid};
+use ballast_tests::cluster::{Cluster, Host, LoadPlan, kill_pid};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -79,7 +79,7 @@ fn cluster_without_manager_serves_and_restarts() {
 
         cluster.manager().kill()?;
         let away = Instant::now();
-        let pids = || -> Vec<u32> { cluster.agents().flat_map(|host| host.task_pids()).collect() };
+        let pids = || -> Vec<u32> { cluster.agents().flat_map(Host::task_pids).collect() };
         let running = pids().len();
         kill_pid(victim_pid)?;
         let took = cluster.wait_until("its agent starts another", DEADLINE, |_| {

@@ -52,10 +52,10 @@ fn every_replica_answers(cluster: &Cluster, count: usize) -> Result<()> {
     let mut seen = BTreeSet::new();
     cluster
         .wait_until("every replica answers", DEADLINE, |c| {
-            if let Ok(response) = c.request(address, "GET", "/", None) {
-                if response.status == 200 {
-                    seen.insert(response.text());
-                }
+            if let Ok(response) = c.request(address, "GET", "/", None)
+                && response.status == 200
+            {
+                seen.insert(response.text());
             }
             seen.len() >= count
         })
