@@ -17,6 +17,10 @@ impl ExitWatch {
     ///
     /// # Errors
     /// If the descriptor cannot be waited on.
+    #[allow(
+        deprecated,
+        reason = "its successor is unsafe, for descriptors that change under it; an OwnedFd does not"
+    )]
     pub fn new(pidfd: OwnedFd) -> io::Result<Self> {
         AsyncFd::with_interest(pidfd, Interest::READABLE).map(Self)
     }

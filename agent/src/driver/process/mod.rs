@@ -180,10 +180,8 @@ impl ProcessDriver {
 
     /// Kills all that a try has started: its group and what is in its cgroup.
     pub fn kill(&self, assignment: AssignmentId, process: Process) {
-        if procfs::is_alive(process)
-            && let Some(group) = pid(process.pid)
-        {
-            let _ = rustix::process::kill_process_group(group, Signal::KILL);
+        if procfs::is_alive(process) {
+            kill_group(process);
         }
         send(process, Signal::KILL);
         for other in self.cgroups.processes(assignment) {
@@ -266,6 +264,14 @@ pub fn adopt(process: Process) -> io::Result<OwnedFd> {
     let pidfd = rustix::process::pidfd_open(target, rustix::process::PidfdFlags::NONBLOCK)?;
     // Checked after opening: from here on the descriptor cannot mean another process.
     if procfs::is_alive(process) { Ok(pidfd) } else { Err(gone()) }
+}
+
+/// Kills the group of a process that is alive or has not been waited for.
+pub fn kill_group(process: Process) {
+    if let Some(group) = pid(process.pid) {
+        // An empty group is none: nothing was left.
+        let _ = rustix::process::kill_process_group(group, Signal::KILL);
+    }
 }
 
 fn pid(raw: u32) -> Option<Pid> {

@@ -1,0 +1,311 @@
+//! An agent without links, in this process, with real tasks.
+
+#![allow(dead_code, reason = "each test file uses its share")]
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ballast_agent::driver::process::{Cgroups, Files, ProcessDriver, procfs};
+use ballast_agent::logs::{Bounds, Logs};
+use ballast_agent::shell::{Agent, Parts, now};
+use ballast_agent::store::Store;
+use ballast_agent::worker::{Event, Process};
+use ballast_model::{
+    AssignmentId, Claim, Desired, Generation, Health, Millis, NodeId, PortBinding, PortSpec,
+    Protocol, ServiceId, Slot, TaskId, TaskState, TaskTemplate,
+};
+use ballast_wire::agent::{AssignedTemplate, Assignment, AssignmentSet, TaskReport};
+use tokio_util::sync::CancellationToken;
+
+/// The longest wait for anything.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// An agent and its folder; its tasks are killed when it is dropped.
+pub struct Harness {
+    pub agent: Arc<Agent>,
+    pub folder: Arc<tempfile::TempDir>,
+    node: NodeId,
+    cgroups: bool,
+    bounds: Bounds,
+    shutdown: CancellationToken,
+    generation: u64,
+}
+
+pub struct Service {
+    pub template: TaskTemplate,
+    pub ports: Vec<PortSpec>,
+    pub job: bool,
+}
+
+impl Service {
+    pub fn shell(script: &str) -> Self {
+        let command = ["/bin/sh", "-c", script].map(ToOwned::to_owned).to_vec();
+        Self {
+            template: TaskTemplate {
+                command,
+                ..TaskTemplate::default()
+            },
+            ports: Vec::new(),
+            job: false,
+        }
+    }
+
+    pub fn python(script: &str) -> Self {
+        let mut service = Self::shell("");
+        service.template.command = ["python3", "-u", "-c", script].map(ToOwned::to_owned).to_vec();
+        service
+    }
+
+    pub fn port(mut self, protocol: Protocol) -> Self {
+        self.ports.push(PortSpec {
+            name: "http".to_owned(),
+            target: ballast_model::Target::Dynamic,
+            published: None,
+            protocol,
+        });
+        self
+    }
+}
+
+/// Answers every GET on `$PORT`, a thread per connection.
+pub const WEB: &str = "
+import http.server, os
+class H(http.server.BaseHTTPRequestHandler):
+    def do_GET(s): s.send_response(200); s.send_header('Content-Length', '2'); s.end_headers(); s.wfile.write(b'ok')
+    def log_message(s, *a): pass
+http.server.ThreadingHTTPServer(('0.0.0.0', int(os.environ['PORT'])), H).serve_forever()
+";
+
+pub fn free_port() -> u16 {
+    let socket = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("binds");
+    socket.local_addr().expect("has an address").port()
+}
+
+impl Harness {
+    pub fn new() -> Self {
+        Self::with(true, Bounds::default())
+    }
+
+    pub fn with(cgroups: bool, bounds: Bounds) -> Self {
+        let folder = Arc::new(tempfile::tempdir().expect("makes a folder"));
+        let node = NodeId::from_bits(getrandom_bits());
+        Self::begin(folder, node, cgroups, bounds, 0)
+    }
+
+    fn begin(
+        folder: Arc<tempfile::TempDir>,
+        node: NodeId,
+        cgroups: bool,
+        bounds: Bounds,
+        generation: u64,
+    ) -> Self {
+        let deadline = Instant::now() + DEADLINE;
+        let store = loop {
+            // An agent before this one in the same process may still be going.
+            match Store::open(folder.path(), now().wall) {
+                Ok(store) => break store,
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+            std::thread::yield_now();
+        };
+        let tasks = folder.path().join("tasks");
+        let agent = Agent::start(Parts {
+            driver: ProcessDriver {
+                executable: PathBuf::from(env!("CARGO_BIN_EXE_ballast-task-exec")),
+                folder: tasks.clone(),
+                node,
+                node_name: "here".to_owned(),
+                cgroups: if cgroups {
+                    Cgroups::detect(node)
+                } else {
+                    Cgroups::Unavailable("not wanted by the test".to_owned())
+                },
+            },
+            address: Ipv4Addr::LOCALHOST.into(),
+            store,
+            logs: Logs::new(tasks, bounds),
+            seed: getrandom_bits(),
+        });
+        let shutdown = CancellationToken::new();
+        tokio::spawn(agent.clone().keep_time(shutdown.clone()));
+        Self {
+            agent,
+            folder,
+            node,
+            cgroups,
+            bounds,
+            shutdown,
+            generation,
+        }
+    }
+
+    /// Ends this life of the agent without touching its tasks, and begins the next.
+    pub fn restart(mut self) -> Self {
+        self.agent.flush();
+        self.shutdown.cancel();
+        let next = (self.folder.clone(), self.node, self.cgroups, self.bounds, self.generation);
+        let old = std::mem::replace(&mut self.agent, Self::with(false, self.bounds).agent);
+        // Its watchers hold it; they die with their tasks. The lock on the folder must go now.
+        std::mem::forget(self);
+        old.close_for_test();
+        drop(old);
+        Self::begin(next.0, next.1, next.2, next.3, next.4)
+    }
+
+    pub fn task_files(&self, assignment: AssignmentId) -> Files {
+        Files::of(&self.folder.path().join("tasks"), assignment)
+    }
+
+    /// Hands the agent a set with these services, one task each, and returns their bindings.
+    pub fn assign(&mut self, services: &[(Service, u32)]) -> (AssignmentSet, Vec<AssignmentId>) {
+        self.generation += 1;
+        let mut set = AssignmentSet {
+            generation: Generation(self.generation),
+            ..AssignmentSet::default()
+        };
+        for (place, (service, count)) in services.iter().enumerate() {
+            let id = ServiceId::from_bits(place as u64 + 1);
+            set.templates.push(AssignedTemplate {
+                service: id,
+                name: format!("service-{place}"),
+                generation: Generation(1),
+                task: service.template.clone(),
+                ports: service.ports.clone(),
+                job: service.job,
+            });
+            for slot in 1..=*count {
+                let ports: Vec<_> = service
+                    .ports
+                    .iter()
+                    .map(|port| PortBinding {
+                        name: port.name.clone(),
+                        port: match port.target {
+                            ballast_model::Target::Dynamic => free_port(),
+                            ballast_model::Target::Fixed(port) => port,
+                        },
+                    })
+                    .collect();
+                set.assignments.push(Assignment {
+                    assignment: AssignmentId::from_bits(getrandom_bits()),
+                    task: TaskId::from_bits(getrandom_bits()),
+                    restarts: 0,
+                    service: id,
+                    generation: Generation(1),
+                    slot: Slot(slot),
+                    claim: Claim {
+                        resources: service.template.resources,
+                        ports: ports.iter().map(|port| port.port).collect(),
+                    },
+                    ports,
+                    desired: Desired::Running,
+                });
+            }
+        }
+        self.agent.dispatch(Event::Assignments(set.clone()));
+        let ids = set.assignments.iter().map(|assignment| assignment.assignment).collect();
+        (set, ids)
+    }
+
+    /// Hands the agent the next set.
+    pub fn send(&mut self, mut set: AssignmentSet) {
+        self.generation += 1;
+        set.generation = Generation(self.generation);
+        self.agent.dispatch(Event::Assignments(set));
+    }
+
+    pub fn report(&self, assignment: AssignmentId) -> Option<TaskReport> {
+        let (_, reports) = self.agent.snapshot();
+        reports.into_iter().find(|report| report.assignment == assignment)
+    }
+
+    /// Waits until a binding's report is as wanted.
+    pub async fn until(
+        &self,
+        assignment: AssignmentId,
+        what: &str,
+        wanted: impl Fn(&TaskReport) -> bool,
+    ) -> TaskReport {
+        let begun = Instant::now();
+        loop {
+            let report = self.report(assignment);
+            if let Some(report) = report.clone().filter(&wanted) {
+                return report;
+            }
+            assert!(begun.elapsed() < DEADLINE, "no {what}: {report:?}");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    pub async fn until_running(&self, assignment: AssignmentId) -> TaskReport {
+        self.until(assignment, "running task", |report| {
+            report.observed.state == TaskState::Running
+        })
+        .await
+    }
+
+    pub async fn until_healthy(&self, assignment: AssignmentId) -> TaskReport {
+        self.until(assignment, "healthy task", |report| {
+            report.observed.health == Health::Healthy
+        })
+        .await
+    }
+
+    pub fn process(&self, report: &TaskReport) -> Process {
+        let pid = report.observed.pid.expect("runs");
+        let stat = procfs::Stat::read(pid).expect("is alive");
+        Process {
+            pid,
+            start_time: stat.start_time,
+        }
+    }
+}
+
+impl Drop for Harness {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+        for (assignment, (_, process)) in self.agent.driver.find_running() {
+            self.agent.driver.kill(assignment, process);
+            self.agent.driver.sweep(assignment, process);
+            self.agent.driver.forget(assignment);
+        }
+        for (_, _, process) in self.agent.live() {
+            ballast_agent::driver::process::kill_group(process);
+        }
+        self.agent.driver.cgroups.remove_node();
+    }
+}
+
+/// Waits until a condition holds.
+pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < DEADLINE, "{what} did not come true");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+pub fn read(path: &Path) -> String {
+    String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
+}
+
+pub fn getrandom_bits() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}
+
+pub fn env_of(pid: u32) -> BTreeMap<String, String> {
+    let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let vars = environ.split(|&byte| byte == 0);
+    vars.filter_map(|var| {
+        let text = String::from_utf8_lossy(var).into_owned();
+        text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()))
+    })
+    .collect()
+}
+
+pub const fn millis(count: u64) -> Millis {
+    Millis(count)
+}
