@@ -74,6 +74,12 @@ const NEEDS: &[Need] = &[
         package: "python3",
         from: Purpose::Test,
     },
+    // Makes the clocks of the processes under test jump.
+    Need {
+        programs: &["faketime"],
+        package: "faketime",
+        from: Purpose::Test,
+    },
     Need {
         programs: &["haproxy"],
         package: "haproxy",

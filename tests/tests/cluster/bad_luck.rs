@@ -1,16 +1,17 @@
 //! Bad luck and bad programs: folders, disks, ports, crash loops, forks, floods.
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use ballast_model::TaskState;
-use ballast_tests::cluster::{Cluster, Role, alive};
+use ballast_model::{NodeStatus, TaskState};
+use ballast_tests::cluster::{Cluster, LoadPlan, Role, alive, kill_pid};
 
 use crate::scenario::{
-    DEADLINE, after_requests, create_hello, has_namespaces, healthy, no_get_failed, scenario,
+    DEADLINE, after_requests, create_hello, has_namespaces, healthy, no_get_failed, scenario, skip,
     victim,
 };
 
@@ -279,9 +280,7 @@ fn cluster_flood_of_log_lines_is_kept_in_bounds() {
             &["--env", "HELLO_LOG_RATE=100000"],
         )?;
         cluster.wait_healthy("loud", 1, DEADLINE)?;
-        let load = cluster.load(ballast_tests::cluster::LoadPlan::get(
-            cluster.ingress(0).address(8080),
-        ))?;
+        let load = cluster.load(LoadPlan::get(cluster.ingress(0).address(8080)))?;
         after_requests(cluster, &load, 2000)?;
         let report = load.stop()?;
         no_get_failed(&report)?;
@@ -291,6 +290,76 @@ fn cluster_flood_of_log_lines_is_kept_in_bounds() {
         ensure!(text.lines().count() == 5, "{text}");
         Ok(())
     });
+}
+
+/// Returns the library that lies about the time to a program, if it is installed.
+fn faketime() -> Option<std::path::PathBuf> {
+    let mut folders = vec![
+        Path::new("/usr/lib").to_owned(),
+        Path::new("/usr/lib64").to_owned(),
+    ];
+    for entry in std::fs::read_dir("/usr/lib").ok()?.flatten() {
+        folders.push(entry.path());
+    }
+    folders
+        .iter()
+        .map(|folder| folder.join("faketime/libfaketime.so.1"))
+        .find(|path| path.is_file())
+}
+
+#[test]
+fn cluster_clock_that_jumps_takes_nobody_down() {
+    let test = "cluster_clock_that_jumps_takes_nobody_down";
+    let Some(library) = faketime() else {
+        skip(
+            test,
+            "faketime is not installed; `cargo xtask setup` does that",
+        );
+        return;
+    };
+    let offset = std::env::temp_dir().join(format!("ballast-clock-{}", std::process::id()));
+    std::fs::write(&offset, "+0").expect("the clock's offset");
+    // Only the time of day jumps: the kernel never lets the monotonic clock do so.
+    let builder = Cluster::builder()
+        .env("LD_PRELOAD", &library.display().to_string())
+        .env("FAKETIME_TIMESTAMP_FILE", &offset.display().to_string())
+        .env("FAKETIME_NO_CACHE", "1")
+        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    scenario(builder, |cluster| {
+        create_hello(cluster, "web", 3, 8080, &[])?;
+        cluster.wait_healthy("web", 3, DEADLINE)?;
+        let pids = |c: &Cluster| -> BTreeSet<Option<u32>> {
+            healthy(c, "web").iter().map(|task| task.pid).collect()
+        };
+        let before = pids(cluster);
+        let load = cluster.load(LoadPlan::get(cluster.ingress(0).address(8080)))?;
+        after_requests(cluster, &load, 50)?;
+        for jump in ["+3600", "-7200", "+0"] {
+            std::fs::write(&offset, jump)?;
+            // Longer than every lease.
+            after_requests(cluster, &load, 800)?;
+            cluster
+                .wait_healthy("web", 3, DEADLINE)
+                .with_context(|| format!("after {jump} s"))?;
+            ensure!(pids(cluster) == before, "restarted after {jump} s");
+            let nodes = cluster.nodes()?;
+            ensure!(
+                nodes.iter().all(|node| node.status == NodeStatus::Ready),
+                "after {jump} s: {nodes:?}"
+            );
+        }
+        no_get_failed(&load.stop()?)?;
+        // A replica that dies at a wrong time of day is replaced as always.
+        std::fs::write(&offset, "-86400")?;
+        let (_, pid) = victim(cluster, "web")?;
+        kill_pid(pid)?;
+        cluster.wait_until("the killed one is replaced", DEADLINE, |c| {
+            let now = pids(c);
+            now.len() == 3 && !now.contains(&Some(pid))
+        })?;
+        Ok(())
+    });
+    let _ = std::fs::remove_file(offset);
 }
 
 fn folder_bytes(dir: &Path) -> u64 {
