@@ -1,0 +1,137 @@
+//! Node leases: how long each agent has been silent, by the leader's monotonic clock.
+//!
+//! A lease is judged only against time in which this process was itself running: if the timer that
+//! judges fires late, the machine was starved, heartbeats may be waiting unread, and every lease is
+//! extended by as much. After gaining leadership every node has
+//! [`limits::NODE_DOWN_AFTER`] to reconnect before its silence counts.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use ballast_model::{Millis, NodeId, NodeStatus, limits};
+
+/// How often leases are judged.
+pub const TICK: Duration = Duration::from_millis(50);
+
+/// Lateness of the timer that is not worth extending leases for.
+const TOLERANCE: Duration = Duration::from_millis(10);
+
+/// When each node was last heard.
+#[derive(Debug)]
+pub struct Leases {
+    heard: BTreeMap<NodeId, Instant>,
+    /// Nodes that were never heard count as heard then.
+    since: Instant,
+    next_tick: Instant,
+}
+
+fn after(limit: Millis) -> Duration {
+    limit.to_duration()
+}
+
+impl Leases {
+    /// Starts with nobody heard and everybody given the grace to reconnect.
+    pub fn new(now: Instant) -> Self {
+        Self {
+            heard: BTreeMap::new(),
+            since: now + after(limits::NODE_DOWN_AFTER),
+            next_tick: now + TICK,
+        }
+    }
+
+    /// Notes a message from a node.
+    pub fn heard(&mut self, node: NodeId, now: Instant) {
+        self.heard.insert(node, now);
+    }
+
+    /// Forgets a node that was removed.
+    pub fn retain(&mut self, is_known: impl Fn(NodeId) -> bool) {
+        self.heard.retain(|&node, _| is_known(node));
+    }
+
+    /// Takes the time of a tick; returns how late it was.
+    pub fn tick(&mut self, now: Instant) -> Duration {
+        let late = now.saturating_duration_since(self.next_tick);
+        if late > TOLERANCE {
+            self.since += late;
+            for heard in self.heard.values_mut() {
+                *heard = (*heard + late).min(now);
+            }
+        }
+        self.next_tick = now + TICK;
+        late
+    }
+
+    /// Returns what a node's silence makes of it.
+    pub fn judge(&self, node: NodeId, current: NodeStatus, now: Instant) -> NodeStatus {
+        use ballast_model::NodeEvent::{Gone, Heard, Silent};
+        let heard = self.heard.get(&node);
+        let silence = now.saturating_duration_since(*heard.unwrap_or(&self.since));
+        if silence >= after(limits::NODE_DOWN_AFTER) {
+            current.step(Gone)
+        } else if silence >= after(limits::NODE_SUSPECT_AFTER) {
+            current.step(Silent)
+        } else if heard.is_some() {
+            current.step(Heard)
+        } else {
+            current
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODE: NodeId = NodeId::from_bits(1);
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Ticks on time until `until`.
+    fn run(leases: &mut Leases, from: Instant, until: Instant) {
+        let mut now = from;
+        while now + TICK <= until {
+            now += TICK;
+            leases.tick(now);
+        }
+    }
+
+    #[test]
+    fn silent_node_is_suspect_then_down_and_comes_back_when_heard() {
+        let start = Instant::now();
+        let mut leases = Leases::new(start);
+        leases.heard(NODE, start);
+        run(&mut leases, start, start + 1200 * MS);
+        let at = |ms| leases.judge(NODE, NodeStatus::Ready, start + ms * MS);
+        assert_eq!(at(400), NodeStatus::Ready);
+        assert_eq!(at(600), NodeStatus::Suspect);
+        assert_eq!(at(1100), NodeStatus::Down);
+        leases.heard(NODE, start + 1200 * MS);
+        let now = start + 1210 * MS;
+        assert_eq!(leases.judge(NODE, NodeStatus::Down, now), NodeStatus::Ready);
+    }
+
+    #[test]
+    fn new_leader_gives_every_node_time_to_reconnect() {
+        let start = Instant::now();
+        let leases = Leases::new(start);
+        let at = |ms| leases.judge(NODE, NodeStatus::Ready, start + ms * MS);
+        assert_eq!(at(1400), NodeStatus::Ready);
+        assert_eq!(at(1600), NodeStatus::Suspect);
+        assert_eq!(at(2100), NodeStatus::Down);
+        let down = leases.judge(NODE, NodeStatus::Down, start + 100 * MS);
+        assert_eq!(down, NodeStatus::Down, "grace revives nobody");
+    }
+
+    #[test]
+    fn starved_leader_blames_no_node() {
+        let start = Instant::now();
+        let mut leases = Leases::new(start);
+        leases.heard(NODE, start);
+        let late = start + 5000 * MS;
+        assert!(leases.tick(late) > 4900 * MS);
+        assert_eq!(leases.judge(NODE, NodeStatus::Ready, late), NodeStatus::Ready);
+        run(&mut leases, late, late + 1100 * MS);
+        let still_silent = leases.judge(NODE, NodeStatus::Ready, late + 1100 * MS);
+        assert_eq!(still_silent, NodeStatus::Down, "silence after it counts");
+    }
+}
