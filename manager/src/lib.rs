@@ -35,3 +35,6 @@ pub mod views;
 pub use config::{Config, ConfigError, RawConfig};
 pub use data_dir::DataDirError;
 pub use run::{ManagerError, Ready, run, run_until};
+
+#[cfg(test)]
+mod fixture;

@@ -241,10 +241,18 @@ fn refill(
     {
         let current = newest.task.generation == service.template;
         let completed = newest.task.observed.state == TaskState::Complete;
-        if !current && updating && !(completed && service.is_job()) {
-            verdict.standing = Standing::Stale;
+        if current || completed && service.is_job() {
+            return;
         }
-        return;
+        // A newer template is a new chance, in its turn if there are turns.
+        match service.update {
+            Update::Running { .. } => {
+                verdict.standing = Standing::Stale;
+                return;
+            }
+            Update::Paused { .. } => return,
+            Update::Completed => {}
+        }
     }
     if updating && newest.is_some_and(|entry| entry.task.generation != service.template) {
         verdict.standing = Standing::Active;

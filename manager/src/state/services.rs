@@ -156,7 +156,7 @@ impl State {
     fn free_port(&self, spec: &ServiceSpec, taken: PublishedPort) -> Option<String> {
         let own: BTreeSet<PublishedPort> =
             spec.ports.iter().filter_map(PublishedPort::of).collect();
-        let above = taken.number.checked_add(1)?..=u16::MAX;
+        let above = taken.number..=u16::MAX;
         above
             .chain((1..taken.number).rev())
             .find(|&number| {
