@@ -8,6 +8,7 @@ use ballast_model::{
     NodeDescription, NodeId, NodeStatus, Sequence, TaskState, Timestamp, limits,
 };
 
+use super::services::free_name;
 use super::tasks::End;
 use super::{About, Changes, INGRESSES, Ingress, Lane, NodeEntry, Rejection, RejectionKind, State};
 
@@ -74,14 +75,11 @@ impl State {
         if holder.node.id == id || holder.node.status == NodeStatus::Down {
             return Ok(());
         }
-        let free = (2..).map(|nth| format!("{name}-{nth}"));
-        let nearest = free
-            .into_iter()
-            .find(|name| !self.node_names.contains_key(name));
+        let nearest = free_name(name, |name| self.node_names.contains_key(name));
         let reason = format!("node {} is called `{name}`", holder.node.id);
         Err(Rejection::new(RejectionKind::Conflict, reason)
             .at("name")
-            .nearest(nearest))
+            .nearest(Some(nearest)))
     }
 
     fn add_node(

@@ -100,13 +100,11 @@ impl State {
         if let Some(other) = self.service_named(&spec.name)
             && !other.removing
         {
-            let nearest = (2..)
-                .map(|nth| format!("{}-{nth}", spec.name))
-                .find(|name| !self.names.contains_key(name));
+            let nearest = free_name(&spec.name, |name| self.names.contains_key(name));
             let reason = format!("there is a service `{}` already", spec.name);
             return Err(Rejection::new(RejectionKind::Conflict, reason)
                 .at("name")
-                .nearest(nearest));
+                .nearest(Some(nearest)));
         }
         if self.services.contains_key(&id) {
             let reason = format!("the id {id} is taken");
@@ -433,6 +431,21 @@ impl State {
         entry.update = update;
         out.specs.insert(id);
         self.note(kind, time, of_service(id), &message);
+    }
+}
+
+/// Returns a name like a taken one that is free: numbered, and cut so that it stays a name.
+pub(super) fn free_name(name: &str, taken: impl Fn(&str) -> bool) -> String {
+    let mut nth = 2_u64;
+    loop {
+        let suffix = format!("-{nth}");
+        let room = limits::NAME_CHARS - suffix.len();
+        let start: String = name.chars().take(room).collect();
+        let free = format!("{}{suffix}", start.trim_end_matches('-'));
+        if !taken(&free) {
+            return free;
+        }
+        nth += 1;
     }
 }
 

@@ -578,6 +578,22 @@ fn command(state: &State, (kind, a, b, c): (u8, u8, u8, u8)) -> Command {
     }
 }
 
+fn create_command(state: &State, service: ServiceId, (b, c): (u8, u8), time: Timestamp) -> Command {
+    let entry = state.service(service);
+    let global = entry.is_some_and(|entry| matches!(entry.spec.mode, Mode::Global {}));
+    let task = NewTask {
+        id: TaskId::from_bits(u64::from(c)),
+        service,
+        generation: entry.map_or(Generation(1), |entry| entry.template),
+        slot: Slot(u32::from(b % 4)),
+        pinned: global.then(|| node_id(1 + u64::from(b % 3))),
+    };
+    Command::CreateTasks {
+        tasks: vec![task],
+        time,
+    }
+}
+
 fn nth_task(state: &State, nth: u8) -> TaskId {
     let count = state.tasks.len().max(1);
     let known = state.tasks.keys().nth(usize::from(nth) % count);
