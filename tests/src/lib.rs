@@ -4,9 +4,11 @@
 //!   cut off and restarted; the cluster tests, the demo and the failover bench drive it.
 //! - [`watch`]: looks on while faults happen, and dates what it sees.
 //! - [`demo`]: the story that `cargo xtask demo` tells.
+//! - [`bench`]: what `cargo xtask bench failover` and `scale` measure.
 //!
 //! The tests themselves live in `tests/tests/`. What a single crate can prove alone is not here.
 
+pub mod bench;
 pub mod cluster;
 pub mod demo;
 pub mod watch;

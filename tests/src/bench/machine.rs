@@ -1,0 +1,45 @@
+//! Where a figure comes from.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+/// Returns the commit that was built, with `+` if files differ from it.
+pub fn commit() -> String {
+    let git = |args: &[&str]| {
+        let output = Command::new("git")
+            .args(args)
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+            .ok()?;
+        output
+            .status
+            .success()
+            .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let Some(commit) = git(&["rev-parse", "--short=12", "HEAD"]) else {
+        return "unknown".to_owned();
+    };
+    let dirty = git(&["status", "--porcelain", "-uno"]).is_none_or(|changes| !changes.is_empty());
+    format!("{commit}{}", if dirty { "+" } else { "" })
+}
+
+/// Returns processor, cores, memory, kernel and how busy the machine is.
+pub fn describe() -> Value {
+    let line = |path: &str, name: &str| {
+        let text = std::fs::read_to_string(Path::new(path)).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_default()
+            .trim_start_matches([':', ' ', '\t'])
+            .to_owned()
+    };
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    json!({
+        "processor": line("/proc/cpuinfo", "model name"),
+        "cores": cores,
+        "memory": line("/proc/meminfo", "MemTotal:"),
+        "kernel": line("/proc/sys/kernel/osrelease", ""),
+        "load_before": line("/proc/loadavg", ""),
+    })
+}
