@@ -11,6 +11,7 @@ use ballast_model::{Millis, NodeId, Timestamp};
 use ballast_wire::feed::IngressToAgent;
 use dashmap::DashMap;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::timeout_at;
 
 use crate::metrics::Metrics;
 use crate::table::{Backend, Effects, Feed, InFlight, Moment, Pool, RouteTable};
@@ -18,6 +19,8 @@ use crate::table::{Backend, Effects, Feed, InFlight, Moment, Pool, RouteTable};
 /// Messages that wait for one agent's link. When full, probes are dropped: they are asked for
 /// again as long as there is a reason.
 pub const AGENT_QUEUE: usize = 256;
+/// Requests and connections that may wait at once for an endpoint; past it they are refused.
+const HELD_MAX: usize = 4096;
 
 /// What every part of an ingress shares.
 #[derive(Debug)]
@@ -29,6 +32,7 @@ pub struct Hub {
     routing: watch::Sender<u64>,
     agents: DashMap<NodeId, mpsc::Sender<IngressToAgent>>,
     active: AtomicUsize,
+    held: AtomicUsize,
     /// Wakes the watch over stalls when the first request comes.
     pub busy: Notify,
     /// What is counted.
@@ -56,6 +60,7 @@ impl Hub {
             routing: watch::Sender::new(0),
             agents: DashMap::new(),
             active: AtomicUsize::new(0),
+            held: AtomicUsize::new(0),
             busy: Notify::new(),
             metrics: Metrics::new(),
         })
@@ -187,9 +192,56 @@ impl Hub {
         }
     }
 
-    /// Begins a request at one of the pool's endpoints that are not in `tried`.
-    pub fn begin(&self, pool: &Pool, tried: &[Arc<Backend>]) -> Option<InFlight> {
-        pool.begin(random_bits(), self.now(), tried)
+    /// Begins a request at one of the pool's endpoints that are not in `tried`. If none takes it,
+    /// but the pool has members, waits for one until `deadline`: as when the only replica of a
+    /// service restarts. `pool` then becomes the newest of its name, and `tried` starts anew: what
+    /// refused before may be another program by now.
+    pub async fn begin(
+        &self,
+        pool: &mut Arc<Pool>,
+        tried: &mut Vec<Arc<Backend>>,
+        deadline: Instant,
+    ) -> Option<InFlight> {
+        if let Some(begun) = pool.begin(random_bits(), self.now(), tried) {
+            return Some(begun);
+        }
+        let mut versions = self.version.subscribe();
+        let _held = Held::enter(&self.held)?;
+        self.metrics.held.inc();
+        loop {
+            let newest = self.table().pool(&pool.key).cloned()?;
+            if !Arc::ptr_eq(&newest, pool) {
+                tried.clear();
+                *pool = newest;
+            }
+            if let Some(begun) = pool.begin(random_bits(), self.now(), tried) {
+                return Some(begun);
+            }
+            if pool.members.is_empty() || Instant::now() >= deadline {
+                return None;
+            }
+            let changed = timeout_at(deadline.into(), versions.changed());
+            if !matches!(changed.await, Ok(Ok(()))) {
+                return None;
+            }
+        }
+    }
+}
+
+/// A place among those that wait.
+struct Held<'a>(&'a AtomicUsize);
+
+impl<'a> Held<'a> {
+    fn enter(count: &'a AtomicUsize) -> Option<Self> {
+        let before = count.fetch_add(1, Ordering::Relaxed);
+        let held = Self(count);
+        (before < HELD_MAX).then_some(held)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

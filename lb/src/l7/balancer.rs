@@ -1,7 +1,6 @@
 //! What pingora asks on the way of a request.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -24,8 +23,6 @@ use crate::table::{Backend, InFlight, Pool};
 const AVOID: Duration = Duration::from_millis(100);
 /// How long a probe may take that is asked for after a refused connection.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(50);
-/// Requests that may wait at once for an endpoint; past it they are answered 503.
-const HELD_MAX: usize = 4096;
 /// How long an upgraded connection (WebSocket) may be silent.
 const UPGRADED_IDLE: Duration = Duration::from_secs(3600);
 
@@ -66,7 +63,6 @@ pub struct Balancer {
     hub: Arc<Hub>,
     timeouts: Timeouts,
     entrances: Arc<Entrances>,
-    held: AtomicUsize,
 }
 
 /// One request.
@@ -92,7 +88,6 @@ impl Balancer {
             hub,
             timeouts,
             entrances,
-            held: AtomicUsize::new(0),
         }
     }
 
@@ -115,33 +110,9 @@ impl Balancer {
 
     /// Begins at an endpoint; waits for one for a while if the service has any at all.
     async fn choose(&self, request: &mut Request) -> Option<InFlight> {
-        let mut pool = request.pool.clone()?;
-        if let Some(begun) = self.hub.begin(&pool, &request.tried) {
-            return Some(begun);
-        }
         let deadline = request.begun + self.timeouts.hold;
-        let mut versions = self.hub.versions();
-        let _held = Held::enter(&self.held)?;
-        self.hub.metrics.held.inc();
-        loop {
-            let newest = self.hub.table().pool(&pool.key).cloned()?;
-            if !Arc::ptr_eq(&newest, &pool) {
-                // Something changed: what refused before may be another program by now.
-                request.tried.clear();
-                pool = newest;
-                request.pool = Some(Arc::clone(&pool));
-            }
-            if let Some(begun) = self.hub.begin(&pool, &request.tried) {
-                return Some(begun);
-            }
-            if pool.members.is_empty() || Instant::now() >= deadline {
-                return None;
-            }
-            let changed = tokio::time::timeout_at(deadline.into(), versions.changed());
-            if !matches!(changed.await, Ok(Ok(()))) {
-                return None;
-            }
-        }
+        let pool = request.pool.as_mut()?;
+        self.hub.begin(pool, &mut request.tried, deadline).await
     }
 
     fn peer(&self, backend: &Backend, upgrade: bool) -> Box<HttpPeer> {
@@ -188,23 +159,6 @@ impl Balancer {
             self.hub.metrics.retry(&pool.service_name);
         }
         retry
-    }
-}
-
-/// A place among the requests that wait.
-struct Held<'a>(&'a AtomicUsize);
-
-impl<'a> Held<'a> {
-    fn enter(count: &'a AtomicUsize) -> Option<Self> {
-        let before = count.fetch_add(1, Ordering::Relaxed);
-        let held = Self(count);
-        (before < HELD_MAX).then_some(held)
-    }
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

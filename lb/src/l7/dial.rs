@@ -60,10 +60,11 @@ impl Sever for Socket {
     }
 }
 
-/// A connection that is being made.
-struct Connecting(CancellationToken);
+/// Something that ends when its token is cancelled: a connection that is being made, or one whose
+/// user can wait for two things at once.
+pub struct Cancel(pub CancellationToken);
 
-impl Sever for Connecting {
+impl Sever for Cancel {
     fn sever(&self) {
         self.0.cancel();
     }
@@ -105,7 +106,7 @@ pub async fn connect(
     let taken_out = || std::io::Error::from(std::io::ErrorKind::ConnectionAborted);
     let token = CancellationToken::new();
     let link = links
-        .register(epoch, Box::new(Connecting(token.clone())))
+        .register(epoch, Box::new(Cancel(token.clone())))
         .map_err(|_| taken_out())?;
     let connected = tokio::select! {
         connected = tokio::time::timeout(timeout, TcpStream::connect(address)) => connected,

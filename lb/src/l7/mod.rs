@@ -6,11 +6,11 @@
 
 mod answer;
 mod balancer;
-mod dial;
+pub mod dial;
 mod front;
 mod retry;
 mod tls;
 
 pub use balancer::{Balancer, Timeouts};
-pub use front::{Entrance, Front};
+pub use front::{Entrance, Entrances, Front};
 pub use tls::{TlsError, load_tls};

@@ -1,0 +1,294 @@
+//! The ports that are listened on: they come and go with the route table.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use ballast_model::Protocol;
+use tokio::net::{TcpListener, TcpSocket, UdpSocket};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::hub::Hub;
+use crate::l4;
+use crate::l7::{Entrance, Front, Timeouts};
+
+/// Connections that wait to be accepted on one port; past it clients try again.
+const BACKLOG: u32 = 4096;
+/// After which a port that could not be bound is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+/// Pause after a failed accept: it fails at once for as long as descriptors are short.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+
+/// What is listened on besides published ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Shared {
+    /// Plain HTTP.
+    pub http: Option<SocketAddr>,
+    /// HTTP over TLS.
+    pub https: Option<SocketAddr>,
+}
+
+/// Ports that could not be bound, with the reason.
+pub type Failures = Vec<(u16, String)>;
+
+/// How connections to an address are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Serve {
+    Http,
+    Https,
+    PublishedHttp(u16),
+    Tcp(u16),
+    Udp(u16),
+}
+
+struct Running {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// Everything that listens.
+pub struct Listeners {
+    hub: Arc<Hub>,
+    front: Arc<Front>,
+    timeouts: Timeouts,
+    /// The address for published ports.
+    bind: IpAddr,
+    tls: Arc<ArcSwapOption<rustls::ServerConfig>>,
+    running: BTreeMap<(SocketAddr, Serve), Running>,
+    connections: TaskTracker,
+    failures: watch::Sender<Failures>,
+}
+
+impl Listeners {
+    /// Makes one that listens on nothing yet.
+    pub fn new(
+        hub: Arc<Hub>,
+        front: Arc<Front>,
+        timeouts: Timeouts,
+        bind: IpAddr,
+        tls: Arc<ArcSwapOption<rustls::ServerConfig>>,
+    ) -> Self {
+        Self {
+            hub,
+            front,
+            timeouts,
+            bind,
+            tls,
+            running: BTreeMap::new(),
+            connections: TaskTracker::new(),
+            failures: watch::Sender::new(Failures::new()),
+        }
+    }
+
+    /// Returns the ports that cannot be listened on, as they change.
+    pub fn failures(&self) -> watch::Receiver<Failures> {
+        self.failures.subscribe()
+    }
+
+    /// Binds the shared listeners now.
+    ///
+    /// # Errors
+    /// The first that cannot be bound: at the start that is a mistake to be told at once.
+    pub async fn bind_shared(&mut self, shared: Shared) -> io::Result<()> {
+        for (address, serve) in shared_entries(shared) {
+            self.start(address, serve).map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Follows the route table and `shared` until `stop`; then stops accepting and gives open
+    /// connections `grace` to end.
+    pub async fn run(
+        mut self,
+        mut shared: watch::Receiver<Shared>,
+        stop: CancellationToken,
+        grace: Duration,
+    ) {
+        let mut routings = self.hub.routings();
+        routings.mark_changed();
+        loop {
+            let failed = !self.failures.borrow().is_empty();
+            tokio::select! {
+                changed = routings.changed() => if changed.is_err() { break },
+                changed = shared.changed() => if changed.is_err() { break },
+                () = tokio::time::sleep(RETRY), if failed => {}
+                () = stop.cancelled() => break,
+            }
+            let now = *shared.borrow_and_update();
+            self.reconcile(now).await;
+        }
+        for running in std::mem::take(&mut self.running).into_values() {
+            end(running).await;
+        }
+        self.front.close().await;
+        self.connections.close();
+        if tokio::time::timeout(grace, self.connections.wait())
+            .await
+            .is_err()
+        {
+            let open = self.connections.len();
+            tracing::info!(open, "connections did not end in time");
+        }
+    }
+
+    async fn reconcile(&mut self, shared: Shared) {
+        let mut wanted: Vec<(SocketAddr, Serve)> = shared_entries(shared).collect();
+        for (port, protocol) in self.hub.table().routing.ports() {
+            let serve = match protocol {
+                Protocol::Http => Serve::PublishedHttp(port),
+                Protocol::Tcp => Serve::Tcp(port),
+                Protocol::Udp => Serve::Udp(port),
+            };
+            wanted.push((SocketAddr::new(self.bind, port), serve));
+        }
+        let gone: Vec<_> = self
+            .running
+            .keys()
+            .filter(|key| !wanted.contains(key))
+            .copied()
+            .collect();
+        for key in gone {
+            if let Some(running) = self.running.remove(&key) {
+                end(running).await;
+            }
+        }
+        let mut failures = Failures::new();
+        for (address, serve) in wanted {
+            if self.running.contains_key(&(address, serve)) {
+                continue;
+            }
+            if let Err(error) = self.start(address, serve) {
+                failures.push((address.port(), error.to_string()));
+            }
+        }
+        self.failures.send_if_modified(|known| {
+            let changed = *known != failures;
+            if changed {
+                for (port, error) in &failures {
+                    tracing::warn!(port, error, "cannot listen");
+                }
+                *known = failures;
+            }
+            changed
+        });
+    }
+
+    fn start(&mut self, address: SocketAddr, serve: Serve) -> io::Result<()> {
+        let stop = CancellationToken::new();
+        let entrance = match serve {
+            Serve::Http => Some(Entrance::Shared),
+            Serve::Https => Some(Entrance::SharedTls),
+            Serve::PublishedHttp(port) => Some(Entrance::Published(port)),
+            Serve::Tcp(_) | Serve::Udp(_) => None,
+        };
+        if let Some(entrance) = entrance {
+            self.front.entrances.insert(address, entrance);
+        }
+        let task = if let Serve::Udp(port) = serve {
+            let socket = std::net::UdpSocket::bind(address)?;
+            socket.set_nonblocking(true)?;
+            let socket = UdpSocket::from_std(socket)?;
+            let hub = Arc::clone(&self.hub);
+            tokio::spawn(l4::udp::serve(hub, socket, port, stop.clone()))
+        } else {
+            let acceptor = Acceptor {
+                listener: listen(address)?,
+                address,
+                serve,
+                hub: Arc::clone(&self.hub),
+                front: Arc::clone(&self.front),
+                timeouts: self.timeouts,
+                tls: Arc::clone(&self.tls),
+                connections: self.connections.clone(),
+            };
+            tokio::spawn(acceptor.run(stop.clone()))
+        };
+        tracing::info!(%address, ?serve, "listening");
+        self.running
+            .insert((address, serve), Running { stop, task });
+        Ok(())
+    }
+}
+
+fn shared_entries(shared: Shared) -> impl Iterator<Item = (SocketAddr, Serve)> {
+    let http = shared.http.map(|address| (address, Serve::Http));
+    let https = shared.https.map(|address| (address, Serve::Https));
+    http.into_iter().chain(https)
+}
+
+/// Stops one listener and waits until its socket is closed, so that the port can be bound again.
+async fn end(running: Running) {
+    running.stop.cancel();
+    // It fails only if the task panicked, and then the socket is closed as well.
+    let _ = running.task.await;
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // Without it a restarted ingress waits for the connections of its former life to time out.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+struct Acceptor {
+    listener: TcpListener,
+    address: SocketAddr,
+    serve: Serve,
+    hub: Arc<Hub>,
+    front: Arc<Front>,
+    timeouts: Timeouts,
+    tls: Arc<ArcSwapOption<rustls::ServerConfig>>,
+    connections: TaskTracker,
+}
+
+impl Acceptor {
+    async fn run(self, stop: CancellationToken) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                () = stop.cancelled() => return,
+            };
+            match accepted {
+                Ok((socket, client)) => self.spawn(socket, client),
+                Err(error) => {
+                    tracing::warn!(address = %self.address, %error, "accept failed");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn spawn(&self, socket: tokio::net::TcpStream, client: SocketAddr) {
+        let (front, listener) = (Arc::clone(&self.front), self.address);
+        match self.serve {
+            Serve::Http | Serve::PublishedHttp(_) => {
+                self.connections
+                    .spawn(async move { front.serve(socket, client, listener).await });
+            }
+            Serve::Https => {
+                if let Some(tls) = self.tls.load_full() {
+                    self.connections
+                        .spawn(async move { front.serve_tls(socket, client, listener, tls).await });
+                }
+            }
+            Serve::Tcp(port) => {
+                let hub = Arc::clone(&self.hub);
+                self.connections
+                    .spawn(l4::tcp::serve(hub, self.timeouts, socket, port));
+            }
+            Serve::Udp(_) => {}
+        }
+    }
+}

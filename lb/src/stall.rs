@@ -1,0 +1,163 @@
+//! Sees endpoints that stall: requests in flight, no bytes, peers answering.
+//!
+//! One task looks at every endpoint that has something in flight, every [`LOOK`]; while nothing is
+//! in flight anywhere it sleeps. So a hung program is found within tens of milliseconds of its
+//! traffic, and nothing is paid per request but a stored moment.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::hub::Hub;
+use crate::table::{Backend, Moment, Pool};
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(4);
+/// Silence that is never a stall.
+const STALL_MIN: Duration = Duration::from_millis(20);
+/// Silence that always is one, however slow the pool usually is: asking costs little.
+const STALL_MAX: Duration = Duration::from_secs(2);
+/// A stall is silence for this many times the pool's usual latency.
+const STALL_FACTOR: u32 = 4;
+/// The shortest time an asked-for probe is given.
+const PROBE_MIN: Duration = Duration::from_millis(15);
+/// The longest.
+const PROBE_MAX: Duration = Duration::from_secs(1);
+
+/// Watches until `stop`.
+pub async fn watch(hub: Arc<Hub>, stop: CancellationToken) {
+    loop {
+        if !hub.is_active() {
+            tokio::select! {
+                () = hub.busy.notified() => {}
+                () = stop.cancelled() => return,
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            () = stop.cancelled() => return,
+        }
+        let table = hub.table();
+        let now = hub.now();
+        for pool in &table.pools {
+            for (backend, timeout) in stalled(pool, now) {
+                hub.ask_probe(backend, timeout);
+            }
+        }
+    }
+}
+
+/// Returns those that stall, and how long a probe of each may take.
+fn stalled(pool: &Pool, now: Moment) -> impl Iterator<Item = (&Arc<Backend>, Duration)> {
+    pool.open().iter().filter_map(move |backend| {
+        let quiet = backend.quiet_for(now);
+        if quiet < STALL_MIN {
+            return None;
+        }
+        let usual = usual_latency(pool, backend);
+        let limit = (usual * STALL_FACTOR).clamp(STALL_MIN, STALL_MAX);
+        if quiet < limit || !peers_answer(pool, backend, now, limit) {
+            return None;
+        }
+        let timeout = (usual * STALL_FACTOR).clamp(PROBE_MIN, PROBE_MAX);
+        Some((backend, timeout))
+    })
+}
+
+/// The mean latency of the others; of itself if it is alone.
+fn usual_latency(pool: &Pool, backend: &Arc<Backend>) -> Duration {
+    let others = pool
+        .open()
+        .iter()
+        .filter(|other| !Arc::ptr_eq(other, backend));
+    let known: Vec<Duration> = others.filter_map(|other| other.latency()).collect();
+    let count = u32::try_from(known.len()).unwrap_or(u32::MAX);
+    known
+        .iter()
+        .sum::<Duration>()
+        .checked_div(count)
+        .or_else(|| backend.latency())
+        .unwrap_or_default()
+}
+
+/// Whether not all of the pool is silent: then what all of them wait for stalls, and probes would
+/// only add load. Peers without anything in flight say nothing; alone, it is asked.
+fn peers_answer(pool: &Pool, backend: &Arc<Backend>, now: Moment, limit: Duration) -> bool {
+    let mut busy = pool
+        .open()
+        .iter()
+        .filter(|other| !Arc::ptr_eq(other, backend) && other.in_flight() > 0)
+        .peekable();
+    busy.peek().is_none() || busy.any(|other| other.quiet_for(now) < limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use ballast_model::{AssignmentId, NodeId, Protocol, ServiceId};
+
+    use super::*;
+    use crate::table::{Gate, InFlight, Member, MemberState, PoolKey};
+
+    fn pool(count: u16) -> Pool {
+        let members = (0..count).map(|number| {
+            let backend = Backend::new(
+                AssignmentId::from_bits(number.into()),
+                NodeId::from_bits(1),
+                ([127, 0, 0, 1], number).into(),
+            );
+            backend.set_gate(Gate::Open);
+            Member {
+                backend: Arc::new(backend),
+                state: MemberState::Ready,
+            }
+        });
+        let key = PoolKey {
+            service: ServiceId::from_bits(1),
+            port: "http".into(),
+        };
+        Pool::new(key, "web".into(), Protocol::Http, members.collect())
+    }
+
+    fn begin(pool: &Pool, index: usize, now: Moment) -> InFlight {
+        pool.members[index].backend.try_begin(now).expect("is open")
+    }
+
+    const MS: u64 = 1000;
+
+    #[test]
+    fn silent_endpoint_stalls_while_its_peers_answer() {
+        let pool = pool(3);
+        let _hung = begin(&pool, 0, Moment(0));
+        let _live = begin(&pool, 1, Moment(0));
+        assert_eq!(stalled(&pool, Moment(10 * MS)).count(), 0, "not yet");
+        let live = &pool.members[1].backend;
+        live.responded(Duration::from_millis(1), Moment(19 * MS));
+        let found: Vec<_> = stalled(&pool, Moment(21 * MS)).collect();
+        assert_eq!(found.len(), 1);
+        assert!(Arc::ptr_eq(found[0].0, &pool.members[0].backend));
+        assert_eq!(found[0].1, PROBE_MIN);
+    }
+
+    #[test]
+    fn slow_pool_is_given_four_times_its_latency() {
+        let pool = pool(2);
+        let _slow = begin(&pool, 0, Moment(0));
+        for _ in 0..100 {
+            let peer = &pool.members[1].backend;
+            peer.responded(Duration::from_millis(50), Moment(0));
+        }
+        assert_eq!(stalled(&pool, Moment(150 * MS)).count(), 0);
+        assert_eq!(stalled(&pool, Moment(210 * MS)).count(), 1);
+    }
+
+    #[test]
+    fn nobody_is_asked_when_all_are_silent() {
+        let pool = pool(2);
+        let _one = begin(&pool, 0, Moment(0));
+        let other = begin(&pool, 1, Moment(0));
+        assert_eq!(stalled(&pool, Moment(100 * MS)).count(), 0);
+        drop(other);
+        assert_eq!(stalled(&pool, Moment(100 * MS)).count(), 1, "alone: asked");
+    }
+}
