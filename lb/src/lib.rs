@@ -1,10 +1,31 @@
-//! The ingress: owns the route table and fronts it.
+//! The ingress: owns the route table and fronts it with L7 and, in user space, L4.
+//!
+//! It knows nothing of how services are placed. The manager tells it which endpoints exist, each
+//! agent how its own are; both only change an immutable table that requests read, so no request
+//! waits for either. Alone, a file and its own checks take their place.
+//!
+//! * [`config`]: what it is told at its start
+//! * [`table`]: the core, without clock and sockets: tables, pools, what follows from messages
+//! * [`hub`]: the shell around it, shared by all parts
+//! * [`l7`]: HTTP through pingora; [`l4`]: TCP and UDP; [`listeners`]: the ports
+//! * `feed`, `manager`: the links to agents and managers; `standalone`: the file and the checks
+//! * `stall`: sees endpoints that hang; `admin`, [`metrics`]: what it tells
+//!
+//! Deliberately absent: DNS, the XDP balancer, and HTTP/1.1 without pingora (later issues).
 
 mod admin;
+pub mod config;
+mod feed;
 pub mod hub;
 pub mod l4;
 pub mod l7;
 pub mod listeners;
+mod manager;
 pub mod metrics;
+mod run;
 mod stall;
+mod standalone;
 pub mod table;
+
+pub use config::{Config, ConfigError, RawConfig};
+pub use run::{IngressError, run};

@@ -95,7 +95,7 @@ impl Listeners {
     ///
     /// # Errors
     /// The first that cannot be bound: at the start that is a mistake to be told at once.
-    pub async fn bind_shared(&mut self, shared: Shared) -> io::Result<()> {
+    pub fn bind_shared(&mut self, shared: Shared) -> io::Result<()> {
         for (address, serve) in shared_entries(shared) {
             self.start(address, serve).map_err(|error| {
                 io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))

@@ -14,7 +14,7 @@ mod pool;
 mod routes;
 
 pub use backend::{Backend, Gate, InFlight};
-pub use feed::{Departure, Effects, Feed, FeedError, Session};
+pub use feed::{Departure, Effects, Feed, FeedError, Session, TICK};
 pub use links::{LinkId, Links, Sever, TakenOut};
 pub use moment::Moment;
 pub use pool::{Member, MemberState, Pool, PoolKey};

@@ -1,0 +1,198 @@
+//! The role: everything put together.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use ballast_link::{LinkError, Trust};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Cluster, Config, Mode, StandAlone};
+use crate::hub::Hub;
+use crate::l7::{Front, TlsError, load_tls};
+use crate::listeners::{Failures, Listeners, Shared};
+use crate::manager::{self, Follower};
+use crate::standalone::Standalone;
+use crate::table::TICK;
+use crate::{admin, feed, stall};
+
+/// How long open connections may take to end at a shutdown.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Why an ingress ended.
+#[derive(Debug, thiserror::Error)]
+pub enum IngressError {
+    /// A socket that it cannot do without.
+    #[error("{0}")]
+    Listen(#[source] io::Error),
+    /// It is not, or cannot become, a member of the cluster.
+    #[error("cannot join the cluster: {0}")]
+    Join(#[source] LinkError),
+    /// The certificate for HTTPS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Its data folder.
+    #[error("cannot use {path}: {source}")]
+    DataDir {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Serves until `shutdown`, then lets open connections end. Runs inside the runtime of its caller,
+/// and touches nothing that belongs to the process (signals aside: SIGHUP reads a stand-alone
+/// balancer's file again).
+///
+/// # Errors
+/// [`IngressError`] if it cannot start; once it serves, failures are logged and outlived.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), IngressError> {
+    raise_descriptor_limit();
+    let hub = Hub::new();
+    let stop = shutdown.child_token();
+    let _stop_all = stop.clone().drop_guard();
+    let tls = Arc::new(ArcSwapOption::empty());
+    if let Some(files) = &config.tls {
+        tls.store(Some(load_tls(&files.certificate, &files.key)?));
+    }
+    let front = Front::new(Arc::clone(&hub), config.timeouts);
+    let mut listeners = Listeners::new(
+        Arc::clone(&hub),
+        front,
+        config.timeouts,
+        config.bind,
+        Arc::clone(&tls),
+    );
+    let ready = Arc::new(AtomicBool::new(false));
+    if let Some(address) = config.admin {
+        let listener = bind(address).await?;
+        let (hub, ready) = (Arc::clone(&hub), Arc::clone(&ready));
+        tokio::spawn(admin::serve(hub, listener, ready, stop.clone()));
+    }
+    tokio::spawn(stall::watch(Arc::clone(&hub), stop.clone()));
+    tokio::spawn(ticks(Arc::clone(&hub), stop.clone()));
+    let (shared, shared_changes) = watch::channel(config.listen);
+    match &config.mode {
+        Mode::StandAlone(alone) => {
+            let parts = (Arc::clone(&hub), tls, shared);
+            listeners
+                .bind_shared(config.listen)
+                .map_err(IngressError::Listen)?;
+            stand_alone(parts, alone, &ready, stop.clone());
+        }
+        Mode::Cluster(cluster) => {
+            let failures = listeners.failures();
+            join(&hub, cluster, failures, &ready, stop.clone()).await?;
+            listeners
+                .bind_shared(config.listen)
+                .map_err(IngressError::Listen)?;
+            // Kept for as long as the listeners run: a closed channel would end them.
+            tokio::spawn(keep(shared, stop.clone()));
+        }
+    }
+    listeners.run(shared_changes, stop, GRACE).await;
+    Ok(())
+}
+
+async fn keep(shared: watch::Sender<Shared>, stop: CancellationToken) {
+    stop.cancelled().await;
+    drop(shared);
+}
+
+type StandAloneParts = (
+    Arc<Hub>,
+    Arc<ArcSwapOption<rustls::ServerConfig>>,
+    watch::Sender<Shared>,
+);
+
+fn stand_alone(
+    (hub, tls, shared): StandAloneParts,
+    alone: &StandAlone,
+    ready: &AtomicBool,
+    stop: CancellationToken,
+) {
+    let standalone = Standalone::new(hub, alone, tls, shared);
+    ready.store(true, Ordering::Release);
+    let path = alone.path.clone();
+    tokio::spawn(async move { standalone.run(path.as_deref(), stop).await });
+}
+
+async fn join(
+    hub: &Arc<Hub>,
+    cluster: &Cluster,
+    failures: watch::Receiver<Failures>,
+    ready: &Arc<AtomicBool>,
+    stop: CancellationToken,
+) -> Result<(), IngressError> {
+    let dir = &cluster.data_dir;
+    std::fs::create_dir_all(dir).map_err(|source| IngressError::DataDir {
+        path: dir.clone(),
+        source,
+    })?;
+    let credentials = tokio::select! {
+        credentials = manager::credentials(cluster) => credentials.map_err(IngressError::Join)?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    let trust = Trust::new(credentials).map_err(IngressError::Join)?;
+    if manager::restore(hub, dir) {
+        tracing::info!("serves from the kept route table until a manager answers");
+        ready.store(true, Ordering::Release);
+    }
+    let listener = bind(cluster.feed).await?;
+    let address = listener.local_addr().map_err(IngressError::Listen)?;
+    let feeds = feed::serve(Arc::clone(hub), Arc::clone(&trust), listener, stop.clone());
+    tokio::spawn(feeds);
+    tokio::spawn(manager::persist(Arc::clone(hub), dir.clone(), stop.clone()));
+    let follower = Follower {
+        hub: Arc::clone(hub),
+        trust,
+        config: cluster.clone(),
+        feed: address,
+        failures,
+        ready: Arc::clone(ready),
+    };
+    tokio::spawn(follower.run(stop));
+    Ok(())
+}
+
+/// Lets leases lapse. On a thread of its own the delay would be seen less, but so would a starved
+/// process: the core extends the leases when a tick is late.
+async fn ticks(hub: Arc<Hub>, stop: CancellationToken) {
+    let mut interval = tokio::time::interval(TICK);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = interval.tick() => hub.apply(crate::table::Feed::tick),
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, IngressError> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let message = format!("cannot listen on {address}: {error}");
+        IngressError::Listen(io::Error::new(error.kind(), message))
+    })
+}
+
+/// A connection through the proxy takes up to three descriptors; the usual soft limit of 1,024 is
+/// there for programs that still use `select`.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "limit of open files not raised");
+    }
+}
