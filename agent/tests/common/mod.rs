@@ -25,12 +25,12 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 
 /// An agent and its folder; its tasks are killed when it is dropped.
 pub struct Harness {
-    pub agent: Arc<Agent>,
+    agent: Option<Arc<Agent>>,
     pub folder: Arc<tempfile::TempDir>,
     node: NodeId,
     cgroups: bool,
     bounds: Bounds,
-    shutdown: CancellationToken,
+    runtime: Option<tokio::runtime::Runtime>,
     generation: u64,
 }
 
@@ -102,17 +102,13 @@ impl Harness {
         bounds: Bounds,
         generation: u64,
     ) -> Self {
-        let deadline = Instant::now() + DEADLINE;
-        let store = loop {
-            // An agent before this one in the same process may still be going.
-            match Store::open(folder.path(), now().wall) {
-                Ok(store) => break store,
-                Err(error) => assert!(Instant::now() < deadline, "{error}"),
-            }
-            std::thread::yield_now();
-        };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("starts a runtime");
         let tasks = folder.path().join("tasks");
-        let agent = Agent::start(Parts {
+        let parts = Parts {
             driver: ProcessDriver {
                 executable: PathBuf::from(env!("CARGO_BIN_EXE_ballast-task-exec")),
                 folder: tasks.clone(),
@@ -125,34 +121,59 @@ impl Harness {
                 },
             },
             address: Ipv4Addr::LOCALHOST.into(),
-            store,
+            store: Store::open(folder.path(), now().wall).expect("opens the store"),
             logs: Logs::new(tasks, bounds),
             seed: getrandom_bits(),
-        });
-        let shutdown = CancellationToken::new();
-        tokio::spawn(agent.clone().keep_time(shutdown.clone()));
+        };
+        let agent = {
+            let _context = runtime.enter();
+            let agent = Agent::start(parts);
+            tokio::spawn(agent.clone().keep_time(CancellationToken::new()));
+            agent
+        };
         Self {
-            agent,
+            agent: Some(agent),
             folder,
             node,
             cgroups,
             bounds,
-            shutdown,
+            runtime: Some(runtime),
             generation,
         }
     }
 
-    /// Ends this life of the agent without touching its tasks, and begins the next.
-    pub fn restart(mut self) -> Self {
-        self.agent.flush();
-        self.shutdown.cancel();
-        let next = (self.folder.clone(), self.node, self.cgroups, self.bounds, self.generation);
-        let old = std::mem::replace(&mut self.agent, Self::with(false, self.bounds).agent);
-        // Its watchers hold it; they die with their tasks. The lock on the folder must go now.
-        std::mem::forget(self);
-        old.close_for_test();
-        drop(old);
-        Self::begin(next.0, next.1, next.2, next.3, next.4)
+    pub fn agent(&self) -> &Arc<Agent> {
+        self.agent.as_ref().expect("lives")
+    }
+
+    /// Runs a future in the agent's runtime.
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.as_ref().expect("lives").block_on(future)
+    }
+
+    pub fn dispatch(&self, event: Event) {
+        let _context = self.runtime.as_ref().expect("lives").enter();
+        self.agent().dispatch(event);
+    }
+
+    /// Ends this life of the agent as a crash would: nothing is told to the tasks.
+    pub fn crash(&mut self) {
+        if let Some(agent) = self.agent.take() {
+            agent.flush();
+            drop(agent);
+        }
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_timeout(DEADLINE);
+        }
+    }
+
+    /// Begins the next life.
+    pub fn revive(mut self) -> Self {
+        self.crash();
+        let (folder, node, cgroups) = (self.folder.clone(), self.node, self.cgroups);
+        let (bounds, generation) = (self.bounds, self.generation);
+        drop(self);
+        Self::begin(folder, node, cgroups, bounds, generation)
     }
 
     pub fn task_files(&self, assignment: AssignmentId) -> Files {
@@ -167,7 +188,8 @@ impl Harness {
             ..AssignmentSet::default()
         };
         for (place, (service, count)) in services.iter().enumerate() {
-            let id = ServiceId::from_bits(place as u64 + 1);
+            // Of its own in each set: a version of a service never changes.
+            let id = ServiceId::from_bits(self.generation * 1000 + place as u64);
             set.templates.push(AssignedTemplate {
                 service: id,
                 name: format!("service-{place}"),
@@ -204,7 +226,7 @@ impl Harness {
                 });
             }
         }
-        self.agent.dispatch(Event::Assignments(set.clone()));
+        self.dispatch(Event::Assignments(set.clone()));
         let ids = set.assignments.iter().map(|assignment| assignment.assignment).collect();
         (set, ids)
     }
@@ -213,16 +235,16 @@ impl Harness {
     pub fn send(&mut self, mut set: AssignmentSet) {
         self.generation += 1;
         set.generation = Generation(self.generation);
-        self.agent.dispatch(Event::Assignments(set));
+        self.dispatch(Event::Assignments(set));
     }
 
     pub fn report(&self, assignment: AssignmentId) -> Option<TaskReport> {
-        let (_, reports) = self.agent.snapshot();
+        let (_, reports) = self.agent().snapshot();
         reports.into_iter().find(|report| report.assignment == assignment)
     }
 
     /// Waits until a binding's report is as wanted.
-    pub async fn until(
+    pub fn until(
         &self,
         assignment: AssignmentId,
         what: &str,
@@ -235,22 +257,20 @@ impl Harness {
                 return report;
             }
             assert!(begun.elapsed() < DEADLINE, "no {what}: {report:?}");
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 
-    pub async fn until_running(&self, assignment: AssignmentId) -> TaskReport {
+    pub fn until_running(&self, assignment: AssignmentId) -> TaskReport {
         self.until(assignment, "running task", |report| {
             report.observed.state == TaskState::Running
         })
-        .await
     }
 
-    pub async fn until_healthy(&self, assignment: AssignmentId) -> TaskReport {
+    pub fn until_healthy(&self, assignment: AssignmentId) -> TaskReport {
         self.until(assignment, "healthy task", |report| {
             report.observed.health == Health::Healthy
         })
-        .await
     }
 
     pub fn process(&self, report: &TaskReport) -> Process {
@@ -265,25 +285,27 @@ impl Harness {
 
 impl Drop for Harness {
     fn drop(&mut self) {
-        self.shutdown.cancel();
-        for (assignment, (_, process)) in self.agent.driver.find_running() {
-            self.agent.driver.kill(assignment, process);
-            self.agent.driver.sweep(assignment, process);
-            self.agent.driver.forget(assignment);
+        let Some(agent) = self.agent.take() else {
+            return;
+        };
+        let driver = agent.driver.clone();
+        drop(agent);
+        self.crash();
+        for (assignment, (_, process)) in driver.find_running() {
+            driver.kill(assignment, process);
+            driver.sweep(assignment, process);
+            driver.forget(assignment);
         }
-        for (_, _, process) in self.agent.live() {
-            ballast_agent::driver::process::kill_group(process);
-        }
-        self.agent.driver.cgroups.remove_node();
+        driver.cgroups.remove_node();
     }
 }
 
 /// Waits until a condition holds.
-pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
         assert!(begun.elapsed() < DEADLINE, "{what} did not come true");
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -174,8 +174,7 @@ impl ProcessDriver {
 
     /// Sends a signal to the process of a try, unless it has ended.
     pub fn signal(&self, process: Process, name: &str) {
-        let signal = signal_by_name(name).unwrap_or(Signal::TERM);
-        send(process, signal);
+        signal_process(process, name);
     }
 
     /// Kills all that a try has started: its group and what is in its cgroup.
@@ -264,6 +263,16 @@ pub fn adopt(process: Process) -> io::Result<OwnedFd> {
     let pidfd = rustix::process::pidfd_open(target, rustix::process::PidfdFlags::NONBLOCK)?;
     // Checked after opening: from here on the descriptor cannot mean another process.
     if procfs::is_alive(process) { Ok(pidfd) } else { Err(gone()) }
+}
+
+/// Sends a signal, by name, to a process unless it has ended.
+pub fn signal_process(process: Process, name: &str) {
+    send(process, signal_by_name(name).unwrap_or(Signal::TERM));
+}
+
+/// Sends SIGKILL to a process alone unless it has ended.
+pub fn kill_process(process: Process) {
+    send(process, Signal::KILL);
 }
 
 /// Kills the group of a process that is alive or has not been waited for.
