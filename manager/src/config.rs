@@ -265,6 +265,9 @@ mod tests {
         let config = RawConfig::default().validate().expect("defaults are valid");
         let advertised = config.advertised("0.0.0.0:7400".parse().expect("an address"));
         assert!(!advertised.starts_with("0.0.0.0"), "{advertised}");
-        assert_eq!(config.advertised("10.1.2.3:5".parse().expect("an address")), "10.1.2.3:5");
+        assert_eq!(
+            config.advertised("10.1.2.3:5".parse().expect("an address")),
+            "10.1.2.3:5"
+        );
     }
 }

@@ -16,7 +16,9 @@ pub const FREE_BYTES: u64 = 8 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
     /// Another manager has it.
-    #[error("{path} is in use by the manager with process id {pid}; stop that one or give another --data-dir")]
+    #[error(
+        "{path} is in use by the manager with process id {pid}; stop that one or give another --data-dir"
+    )]
     Held {
         /// The folder.
         path: PathBuf,
@@ -24,7 +26,9 @@ pub enum DataDirError {
         pid: String,
     },
     /// A newer build wrote it.
-    #[error("{path} was written by a newer ballast (format {found}, this build reads up to {FORMAT}); install that version again, or give another --data-dir")]
+    #[error(
+        "{path} was written by a newer ballast (format {found}, this build reads up to {FORMAT}); install that version again, or give another --data-dir"
+    )]
     Newer {
         /// The folder.
         path: PathBuf,
@@ -94,14 +98,6 @@ impl DataDir {
     pub fn write_secret(&self, name: &str, contents: &str) -> Result<(), DataDirError> {
         write_whole(&self.path, name, contents)
     }
-
-    /// Returns the bytes that are free for this user on the folder's disk.
-    ///
-    /// # Errors
-    /// The file system cannot be asked.
-    pub fn free_bytes(&self) -> std::io::Result<u64> {
-        free_bytes(&self.path)
-    }
 }
 
 /// Returns the bytes that are free for this user on a folder's disk.
@@ -136,7 +132,11 @@ fn take_lock(path: &Path) -> Result<File, DataDirError> {
             let pid = pid.trim().to_owned();
             return Err(DataDirError::Held {
                 path: path.to_owned(),
-                pid: if pid.is_empty() { "(unknown)".to_owned() } else { pid },
+                pid: if pid.is_empty() {
+                    "(unknown)".to_owned()
+                } else {
+                    pid
+                },
             });
         }
         Err(TryLockError::Error(source)) => return Err(io(&file)(source)),
@@ -208,7 +208,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         std::fs::write(dir.path().join("format-version"), "2\n").expect("writes");
         let error = DataDir::open(dir.path()).expect_err("is newer");
-        assert!(matches!(error, DataDirError::Newer { found: 2, .. }), "{error}");
+        assert!(
+            matches!(error, DataDirError::Newer { found: 2, .. }),
+            "{error}"
+        );
         assert!(!dir.path().join("manager.redb").exists());
         std::fs::write(dir.path().join("format-version"), "two").expect("writes");
         let error = DataDir::open(dir.path()).expect_err("is no version");

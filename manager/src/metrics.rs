@@ -278,8 +278,16 @@ mod tests {
     fn closed_link_is_not_counted() {
         let metrics = Metrics::new();
         let guard = metrics.link("agent");
-        assert!(metrics.render().contains("ballast_manager_links{role=\"agent\"} 1"));
+        assert!(
+            metrics
+                .render()
+                .contains("ballast_manager_links{role=\"agent\"} 1")
+        );
         drop(guard);
-        assert!(metrics.render().contains("ballast_manager_links{role=\"agent\"} 0"));
+        assert!(
+            metrics
+                .render()
+                .contains("ballast_manager_links{role=\"agent\"} 0")
+        );
     }
 }

@@ -245,7 +245,10 @@ impl Member<'_> {
             let state = self.consensus.replica.read();
             let cluster = state.cluster().ok_or(ManagerError::NoLeader)?;
             let secret = ca::secret_of(cluster, role);
-            let token = enrolled.ca.token(role, secret, &self.advertised).to_string();
+            let token = enrolled
+                .ca
+                .token(role, secret, &self.advertised)
+                .to_string();
             let name = format!("join-token.{}", role_name(role));
             self.dir.write_secret(&name, &format!("{token}\n"))?;
             Ok(token)
@@ -276,6 +279,8 @@ impl Member<'_> {
         let _ = on_ready.send(ready);
         let mut leadership = self.consensus.leadership();
         let result = tokio::select! {
+            // Raft's reason before that of the tasks that it takes with it.
+            biased;
             () = shutdown.cancelled() => Ok(()),
             reason = stopped(&mut leadership) => Err(ManagerError::Stopped(reason)),
             _ = tasks.join_next() => Err(ManagerError::Stopped("a task has ended".to_owned())),
@@ -356,12 +361,7 @@ async fn stopped(leadership: &mut watch::Receiver<Leadership>) -> String {
 }
 
 /// Gives this manager a new certificate if its own is due.
-fn renew_if_due(
-    ca: &Ca,
-    own: &Trust,
-    manager: ManagerId,
-    dir: &Path,
-) -> Result<(), ManagerError> {
+fn renew_if_due(ca: &Ca, own: &Trust, manager: ManagerId, dir: &Path) -> Result<(), ManagerError> {
     if ca.are_current(&own.credentials(), manager, clock::now()) {
         return Ok(());
     }

@@ -24,8 +24,10 @@ pub(super) async fn metrics(State(api): State<Api>) -> Response {
 
 fn populate(api: &Api) {
     let statuses = [NodeStatus::Ready, NodeStatus::Suspect, NodeStatus::Down];
-    let mut nodes: BTreeMap<String, i64> =
-        statuses.iter().map(|status| (status.to_string(), 0)).collect();
+    let mut nodes: BTreeMap<String, i64> = statuses
+        .iter()
+        .map(|status| (status.to_string(), 0))
+        .collect();
     let mut tasks: BTreeMap<String, i64> = TaskState::ALL
         .iter()
         .map(|state| (state.to_string(), 0))

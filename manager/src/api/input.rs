@@ -110,7 +110,10 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
         let text = rejection.body_text();
         let start = text.find("unknown field").unwrap_or(0);
         let reason = &text[start..];
-        let field = reason.split('`').nth(1).filter(|_| reason.starts_with("unknown"));
+        let field = reason
+            .split('`')
+            .nth(1)
+            .filter(|_| reason.starts_with("unknown"));
         Err(ApiError::new(Kind::InvalidQuery, &*text)
             .at(field.unwrap_or_default())
             .nearest(nearest_of(reason)))

@@ -26,9 +26,7 @@ use axum::routing::{get, post};
 use ballast_wire::log::Command;
 use tokio::sync::watch;
 
-pub use self::connection::{
-    ApiListener, ApiSocket, SocketError, serve_connection, serve_listener,
-};
+pub use self::connection::{ApiListener, ApiSocket, SocketError, serve_connection, serve_listener};
 pub use self::openapi::document;
 use self::problem::{ApiError, Kind};
 use crate::ca::Ca;

@@ -17,7 +17,9 @@ use crate::{clock, views};
 fn find<'a>(state: &'a Applied, node: &str) -> Result<&'a NodeEntry, ApiError> {
     let by_id = || state.node(node.parse::<NodeId>().ok()?);
     state.node_named(node).or_else(by_id).ok_or_else(|| {
-        let known = state.nodes().map(|entry| entry.node.description.name.as_str());
+        let known = state
+            .nodes()
+            .map(|entry| entry.node.description.name.as_str());
         ApiError::no_such("node", node, known)
     })
 }

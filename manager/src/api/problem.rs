@@ -81,7 +81,11 @@ impl Kind {
                 "The body's type is not JSON",
                 S::UNSUPPORTED_MEDIA_TYPE,
             ),
-            Self::Overloaded => ("overloaded", "Too many changes wait", S::SERVICE_UNAVAILABLE),
+            Self::Overloaded => (
+                "overloaded",
+                "Too many changes wait",
+                S::SERVICE_UNAVAILABLE,
+            ),
             Self::NotLeader => (
                 "not-leader",
                 "This manager does not lead",
@@ -92,7 +96,11 @@ impl Kind {
                 "The manager's disk is full",
                 S::INSUFFICIENT_STORAGE,
             ),
-            Self::Stopping => ("stopping", "The manager is stopping", S::SERVICE_UNAVAILABLE),
+            Self::Stopping => (
+                "stopping",
+                "The manager is stopping",
+                S::SERVICE_UNAVAILABLE,
+            ),
             Self::Internal => ("internal", "A mistake of ours", S::INTERNAL_SERVER_ERROR),
         }
     }

@@ -221,5 +221,9 @@ pub(super) async fn tasks(
 pub(super) async fn all_tasks(State(api): State<Api>) -> Json<Vec<TaskView>> {
     let state = api.replica.read();
     let services = state.services();
-    Json(services.flat_map(|service| views::tasks(&state, service)).collect())
+    Json(
+        services
+            .flat_map(|service| views::tasks(&state, service))
+            .collect(),
+    )
 }

@@ -16,7 +16,11 @@ fn find(api: &Api, name: &str) -> Result<StackView, ApiError> {
     let stacks = views::stacks(&api.replica.read());
     let found = stacks.iter().find(|stack| stack.name == name).cloned();
     found.ok_or_else(|| {
-        ApiError::no_such("stack", name, stacks.iter().map(|stack| stack.name.as_str()))
+        ApiError::no_such(
+            "stack",
+            name,
+            stacks.iter().map(|stack| stack.name.as_str()),
+        )
     })
 }
 

@@ -3,6 +3,7 @@
 //! [`supervise`] begins a [`Scope`] when this manager comes to lead and ends it, tasks awaited,
 //! before it looks at who leads next: no leader-only loop outlives its leadership.
 
+mod ingresses;
 mod leases;
 mod reconcile;
 mod registry;
@@ -78,6 +79,7 @@ impl Scope {
         tasks.spawn(announce(Arc::clone(&context)));
         tasks.spawn(reconcile::run(Arc::clone(&context)));
         tasks.spawn(keep_leases(Arc::clone(&context)));
+        tasks.spawn(ingresses::forget_gone(Arc::clone(&context)));
         tasks.spawn(replacements::measure(Arc::clone(&context)));
         Self { context, tasks }
     }
@@ -158,8 +160,9 @@ async fn announce(leader: Arc<LeaderContext>) {
 /// Judges every node's silence, and proposes what it makes of it.
 async fn keep_leases(leader: Arc<LeaderContext>) {
     loop {
-        tokio::time::sleep(TICK).await;
-        let commands = judge_nodes(&leader, Instant::now());
+        let due = Instant::now() + TICK;
+        tokio::time::sleep_until(due.into()).await;
+        let commands = judge_nodes(&leader, due, Instant::now());
         if commands.is_empty() {
             continue;
         }
@@ -173,11 +176,11 @@ async fn keep_leases(leader: Arc<LeaderContext>) {
     }
 }
 
-fn judge_nodes(leader: &LeaderContext, now: Instant) -> Vec<Command> {
+fn judge_nodes(leader: &LeaderContext, due: Instant, now: Instant) -> Vec<Command> {
     let time = clock::now();
     let state = leader.replica.read();
     let mut leases = leader.leases();
-    let late = leases.tick(now);
+    let late = leases.tick(due, now);
     leader.metrics.timer_late(late);
     leases.retain(|node| state.node(node).is_some());
     state

@@ -73,7 +73,9 @@ impl Planner {
     async fn wait(&self) {
         let now = clock::now();
         let due = self.reconciler.next_wake();
-        let rest = due.map_or(LONGEST_WAIT, |due: Timestamp| due.since(now).min(LONGEST_WAIT));
+        let rest = due.map_or(LONGEST_WAIT, |due: Timestamp| {
+            due.since(now).min(LONGEST_WAIT)
+        });
         // Millis are cut: one more, or a wait could end before its time again and again.
         let rest = rest.to_duration() + Duration::from_millis(1);
         tokio::select! {

@@ -162,7 +162,10 @@ impl Registry {
     /// Takes a node's link out, unless it was replaced already, and ends its log requests.
     pub fn remove_agent(&self, node: NodeId, link: &Arc<AgentLink>) {
         let mut agents = lock(&self.agents);
-        if agents.get(&node).is_some_and(|current| Arc::ptr_eq(current, link)) {
+        if agents
+            .get(&node)
+            .is_some_and(|current| Arc::ptr_eq(current, link))
+        {
             agents.remove(&node);
         }
         drop(agents);
@@ -185,7 +188,10 @@ impl Registry {
     /// Takes an ingress's link out, unless it was replaced already.
     pub fn remove_ingress(&self, ingress: IngressId, link: &Arc<IngressLink>) {
         let mut ingresses = lock(&self.ingresses);
-        if ingresses.get(&ingress).is_some_and(|current| Arc::ptr_eq(current, link)) {
+        if ingresses
+            .get(&ingress)
+            .is_some_and(|current| Arc::ptr_eq(current, link))
+        {
             ingresses.remove(&ingress);
         }
     }
@@ -295,8 +301,14 @@ mod tests {
         };
         assert!(!registry.deliver_logs(other, message()));
         assert!(registry.deliver_logs(asked, message()));
-        assert!(!registry.deliver_logs(asked, message()), "one waits already");
+        assert!(
+            !registry.deliver_logs(asked, message()),
+            "one waits already"
+        );
         assert!(lines.try_recv().is_ok());
-        assert!(matches!(lines.try_recv(), Err(mpsc::error::TryRecvError::Disconnected)));
+        assert!(matches!(
+            lines.try_recv(),
+            Err(mpsc::error::TryRecvError::Disconnected)
+        ));
     }
 }

@@ -55,7 +55,9 @@ pub(super) async fn serve(
 async fn refuse(sender: &mut Sender, end: SessionEnd) -> SessionEnd {
     if let SessionEnd::Refused(reason) = &end {
         // The link is closed in any case.
-        let _ = sender.send(&ManagerToIngress::Refused(reason.clone())).await;
+        let _ = sender
+            .send(&ManagerToIngress::Refused(reason.clone()))
+            .await;
         sender.close().await;
     }
     end
@@ -188,7 +190,10 @@ impl Session<'_> {
         }
     }
 
-    fn update(&self, due: std::collections::BTreeSet<ballast_model::ServiceId>) -> ManagerToIngress {
+    fn update(
+        &self,
+        due: std::collections::BTreeSet<ballast_model::ServiceId>,
+    ) -> ManagerToIngress {
         let state = self.leader.replica.read();
         let mut changed = Vec::new();
         let mut removed = Vec::new();

@@ -40,7 +40,11 @@ pub(super) async fn serve(
     match response {
         JoinResponse::Refused(reason) => Err(SessionEnd::Refused(reason)),
         _ => {
-            tracing::info!(name = request.name, role = role_name(request.role), "member joined");
+            tracing::info!(
+                name = request.name,
+                role = role_name(request.role),
+                "member joined"
+            );
             Ok(())
         }
     }
@@ -58,7 +62,9 @@ fn answer(request: &JoinRequest, replica: &Replica, ca: &Ca) -> JoinResponse {
         .map_err(|error| error.to_string())
         .and_then(|id| {
             let chain = ca.issue(&request.csr, role, id);
-            chain.map(|chain| (id, chain)).map_err(|error| error.to_string())
+            chain
+                .map(|chain| (id, chain))
+                .map_err(|error| error.to_string())
         });
     match issued {
         Ok((id, chain)) => JoinResponse::Accepted {
@@ -72,7 +78,9 @@ fn answer(request: &JoinRequest, replica: &Replica, ca: &Ca) -> JoinResponse {
 
 /// Returns why a machine may not join, if it may not.
 fn check(request: &JoinRequest, state: &State) -> Result<(), String> {
-    let cluster = state.cluster().ok_or("the cluster is still being founded")?;
+    let cluster = state
+        .cluster()
+        .ok_or("the cluster is still being founded")?;
     check_secret(request, cluster)?;
     validate_name("name", &request.name).map_err(|error| error.to_string())?;
     if request.role == JoinRole::Agent
@@ -100,13 +108,17 @@ fn check_secret(request: &JoinRequest, cluster: &ClusterInit) -> Result<(), Stri
         return Ok(());
     }
     if is_other {
-        return Err(format!("this secret is not for the role {role} but for the other one"));
+        return Err(format!(
+            "this secret is not for the role {role} but for the other one"
+        ));
     }
     let show = format!("`ballast node join-token {role}` shows the one that is valid");
     match (ca::serial(&request.secret), ca::serial(&own.0)) {
-        (Some(given), Some(current)) if given < current => {
-            Err(format!("the token was rotated and is not valid any more; {show}"))
-        }
-        _ => Err(format!("wrong token: its secret is not this cluster's; {show}")),
+        (Some(given), Some(current)) if given < current => Err(format!(
+            "the token was rotated and is not valid any more; {show}"
+        )),
+        _ => Err(format!(
+            "wrong token: its secret is not this cluster's; {show}"
+        )),
     }
 }

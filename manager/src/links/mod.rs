@@ -28,6 +28,8 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections at a time: every node and ingress of the largest cluster has one, with room for
 /// clients. Past it new ones wait unaccepted.
 const CONNECTIONS: usize = 16_384;
+/// The longest wait for a scope that is about to begin.
+const SCOPE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long accepting pauses when the process has no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -166,7 +168,7 @@ impl LinkServer {
 
     async fn serve_agent(&self, stream: TlsStream, peer: Identity) -> Result<(), SessionEnd> {
         let mut link = Link::new(stream, peer);
-        let Some(leader) = self.leader.borrow().clone() else {
+        let Some(leader) = self.scope().await else {
             let (_, leader) = self.who_leads();
             let redirect = ManagerToAgent::Redirect { leader };
             return Ok(link.sender.send(&redirect).await?);
@@ -177,13 +179,24 @@ impl LinkServer {
 
     async fn serve_ingress(&self, stream: TlsStream, peer: Identity) -> Result<(), SessionEnd> {
         let mut link = Link::new(stream, peer);
-        let Some(leader) = self.leader.borrow().clone() else {
+        let Some(leader) = self.scope().await else {
             let (_, leader) = self.who_leads();
             let redirect = ManagerToIngress::Redirect { leader };
             return Ok(link.sender.send(&redirect).await?);
         };
         let _count = self.metrics.link("ingress");
         ingress::serve(link, &leader, &self.ca).await
+    }
+
+    /// Returns the leader's scope if this manager leads; it may be about to begin.
+    async fn scope(&self) -> Option<Arc<LeaderContext>> {
+        if !self.who_leads().0 {
+            return None;
+        }
+        let mut leader = self.leader.clone();
+        let begun = leader.wait_for(Option::is_some);
+        let begun = tokio::time::timeout(SCOPE_TIMEOUT, begun).await.ok()?;
+        begun.ok()?.clone()
     }
 
     /// Returns whether this manager leads, and the leader's address if another does.

@@ -6,6 +6,7 @@
 
 use std::ops::{Bound, RangeBounds};
 use std::path::Path;
+use std::sync::{Arc, Weak};
 
 use redb::{
     Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
@@ -64,6 +65,8 @@ impl Key {
 #[derive(Debug)]
 pub struct Db {
     database: Database,
+    /// Dropped after the database: gone when the file is closed.
+    open: Arc<()>,
 }
 
 impl Db {
@@ -75,13 +78,21 @@ impl Db {
         let database = Database::builder()
             .set_cache_size(CACHE_BYTES)
             .create(path)?;
-        let db = Self { database };
+        let db = Self {
+            database,
+            open: Arc::new(()),
+        };
         db.write(|transaction| {
             transaction.open_table(LOG)?;
             transaction.open_table(META)?;
             Ok(())
         })?;
         Ok(db)
+    }
+
+    /// Returns what is alive as long as the file is open.
+    pub fn open_mark(&self) -> Weak<()> {
+        Arc::downgrade(&self.open)
     }
 
     fn write(
@@ -192,7 +203,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("manager.redb");
         let db = Db::open(&path).expect("opens");
-        let entries: Vec<_> = (1..=10u64).map(|i| (i, vec![u8::try_from(i).expect("small")])).collect();
+        let entries: Vec<_> = (1..=10u64)
+            .map(|i| (i, vec![u8::try_from(i).expect("small")]))
+            .collect();
         db.append(&entries).expect("appends");
         db.put(&[(Key::Vote, b"me")]).expect("puts");
         // A copy of the file as it is on disk while the database is open and dirty is what a

@@ -94,7 +94,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             let bytes = encode(vote)?;
             self.run(move |db| db.put(&[(Key::Vote, &bytes)])).await
         };
-        write.await.map_err(io(|error| StorageIOError::write_vote(error)))
+        write
+            .await
+            .map_err(io(|error| StorageIOError::write_vote(error)))
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
@@ -146,6 +148,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             let id = encode(&log_id)?;
             self.run(move |db| db.purge(log_id.index, &id)).await
         };
-        write.await.map_err(io(|error| StorageIOError::write_logs(error)))
+        write
+            .await
+            .map_err(io(|error| StorageIOError::write_logs(error)))
     }
 }

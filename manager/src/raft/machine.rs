@@ -105,9 +105,7 @@ impl Machine {
 impl RaftStateMachine<TypeConfig> for Machine {
     type SnapshotBuilder = Builder;
 
-    async fn applied_state(
-        &mut self,
-    ) -> Result<(Option<LogId>, StoredMembership), StorageError> {
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), StorageError> {
         Ok((self.last_applied, self.membership.clone()))
     }
 
@@ -123,7 +121,9 @@ impl RaftStateMachine<TypeConfig> for Machine {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        let id = self.last_applied.map_or_else(String::new, |id| id.to_string());
+        let id = self
+            .last_applied
+            .map_or_else(String::new, |id| id.to_string());
         Builder {
             db: Arc::clone(&self.db),
             meta: SnapshotMeta {
@@ -159,9 +159,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         Ok(())
     }
 
-    async fn get_current_snapshot(
-        &mut self,
-    ) -> Result<Option<Snapshot<TypeConfig>>, StorageError> {
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<TypeConfig>>, StorageError> {
         let found = load(&self.db).map_err(read_failed)?;
         Ok(found.map(|(meta, body)| Snapshot {
             meta,
@@ -184,7 +182,11 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         store(&self.db, &self.meta, body.clone())
             .await
             .map_err(write_failed)?;
-        tracing::debug!(snapshot = self.meta.snapshot_id, bytes = body.len(), "snapshot written");
+        tracing::debug!(
+            snapshot = self.meta.snapshot_id,
+            bytes = body.len(),
+            "snapshot written"
+        );
         Ok(Snapshot {
             meta: self.meta.clone(),
             snapshot: Box::new(Cursor::new(body)),

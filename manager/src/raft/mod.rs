@@ -13,8 +13,7 @@ mod replica;
 mod types;
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ballast_link::{Link, LinkError, TlsStream};
@@ -24,8 +23,8 @@ use openraft::{Raft, RaftMetrics, ServerState, SnapshotPolicy};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use self::db::{Db, Key};
 pub use self::db::DbError;
+use self::db::{Db, Key};
 use self::log_store::LogStore;
 use self::machine::Machine;
 use self::network::Network;
@@ -48,6 +47,10 @@ const ELECTION_MS: (u64, u64) = (250, 500);
 
 /// The longest wait for a majority to confirm a new leader before its metrics are looked at again.
 const CATCH_UP: Duration = Duration::from_secs(1);
+
+/// The longest wait for the file to be closed at the end, and how often it is looked.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+const CLOSE_CHECK: Duration = Duration::from_millis(2);
 
 /// Why consensus could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +94,8 @@ pub struct Consensus {
     raft: Raft<TypeConfig>,
     leadership: watch::Receiver<Leadership>,
     tasks: JoinSet<()>,
+    /// Alive as long as the file is open.
+    open: Weak<()>,
 }
 
 fn failed(error: impl std::fmt::Display) -> RaftStartError {
@@ -139,7 +144,9 @@ impl Consensus {
         let manager = manager_id(&db)?;
         let id = manager.to_bits();
         let log = LogStore::new(Arc::clone(&db), metrics.clone());
-        let (machine, replica) = Machine::open(db, metrics.clone()).map_err(failed)?;
+        let (machine, replica) = Machine::open(Arc::clone(&db), metrics.clone()).map_err(failed)?;
+        let open = db.open_mark();
+        drop(db);
         let network = Network::new(trust, id);
         let raft = Raft::new(id, raft_config()?, network, log, machine)
             .await
@@ -154,29 +161,21 @@ impl Consensus {
             Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
             Err(error) => return Err(failed(error)),
         }
-        Ok(Self::assemble(manager, raft, replica, dir.path(), metrics))
-    }
-
-    fn assemble(
-        manager: ManagerId,
-        raft: Raft<TypeConfig>,
-        replica: Arc<Replica>,
-        dir: &Path,
-        metrics: Metrics,
-    ) -> Self {
         let mut tasks = JoinSet::new();
-        let (proposer, writer) = Proposer::new(raft.clone(), dir.to_owned(), metrics.clone());
+        let (proposer, writer) =
+            Proposer::new(raft.clone(), dir.path().to_owned(), metrics.clone());
         tasks.spawn(writer);
         let (sender, leadership) = watch::channel(Leadership::Following { leader: None });
         tasks.spawn(watch_leadership(raft.clone(), sender, metrics));
-        Self {
+        Ok(Self {
             manager,
             proposer,
             replica,
             raft,
             leadership,
             tasks,
-        }
+            open,
+        })
     }
 
     /// Returns who leads, and a way to wait for a change.
@@ -191,12 +190,24 @@ impl Consensus {
         }
     }
 
-    /// Ends this member; what it has acknowledged is on disk already.
+    /// Ends this member; what it has acknowledged is on disk already. Waits until the file is
+    /// closed, so that it can be opened again.
     pub async fn shutdown(mut self) {
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "raft did not end cleanly");
         }
         self.tasks.shutdown().await;
+        let Self { raft, open, .. } = self;
+        drop(raft);
+        // openraft does not await its state machine's task; it lets go of the file by itself.
+        let deadline = tokio::time::Instant::now() + CLOSE_TIMEOUT;
+        while open.strong_count() > 0 {
+            if tokio::time::Instant::now() > deadline {
+                tracing::warn!("the log's file is still open");
+                return;
+            }
+            tokio::time::sleep(CLOSE_CHECK).await;
+        }
     }
 }
 
@@ -276,5 +287,7 @@ async fn judge(
     }
 }
 
+#[cfg(test)]
+pub mod testing;
 #[cfg(test)]
 mod tests;

@@ -44,10 +44,7 @@ type Failure<E = openraft::error::Infallible> = RPCError<u64, Peer, RaftError<u6
 ///
 /// # Errors
 /// The link broke.
-pub async fn serve(
-    raft: Raft<TypeConfig>,
-    mut link: Link<Answer, Call>,
-) -> Result<(), LinkError> {
+pub async fn serve(raft: Raft<TypeConfig>, mut link: Link<Answer, Call>) -> Result<(), LinkError> {
     while let Some(call) = link.receiver.recv().await? {
         let answer = match call {
             Call::Append(request) => Answer::Append(raft.append_entries(request).await),

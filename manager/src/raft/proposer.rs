@@ -29,7 +29,9 @@ pub enum ProposeError {
     #[error("{PROPOSAL_QUEUE} changes wait for the log already; try again in {RETRY_AFTER_SECS} s")]
     Overloaded,
     /// Less than [`FREE_BYTES`] are free.
-    #[error("the manager's disk is full ({free} bytes are free, {FREE_BYTES} are needed): nothing can be changed until there is room")]
+    #[error(
+        "the manager's disk is full ({free} bytes are free, {FREE_BYTES} are needed): nothing can be changed until there is room"
+    )]
     DiskFull {
         /// What is left.
         free: u64,
@@ -200,9 +202,7 @@ fn answer_all(batch: Vec<Proposal>, error: &ProposeError) {
     }
 }
 
-fn refusal(
-    error: RaftError<u64, ClientWriteError<u64, Peer>>,
-) -> ProposeError {
+fn refusal(error: RaftError<u64, ClientWriteError<u64, Peer>>) -> ProposeError {
     match error {
         RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
             ProposeError::NotLeader {
