@@ -7,5 +7,9 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Agents start this very program to become a task's: before any thread or runtime is there.
+    if let Some(status) = ballast_agent::task_exec::run_if_asked() {
+        return status;
+    }
     ballast_cli::main()
 }

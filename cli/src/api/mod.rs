@@ -29,6 +29,11 @@ use transport::Transport;
 /// sends more is not ours.
 const MAX_ANSWER: usize = 256 << 20;
 
+/// Of an answer that is read whole.
+const JSON: &str = "application/json";
+/// Of an answer that is read as it comes.
+const LINES: &str = "application/x-ndjson";
+
 /// A manager's API.
 #[derive(Debug, Clone)]
 pub struct Api {
@@ -129,7 +134,7 @@ impl Api {
     /// Returns the join token of a role, a new one if asked.
     pub async fn join_token(&self, role: &str, rotate: bool) -> Result<JoinTokenView, Failure> {
         if rotate {
-            let path = format!("/v1/join-tokens/{role}/rotate");
+            let path = format!("/v1/join-tokens/{role}");
             self.send(Method::POST, &path, None::<&()>).await
         } else {
             self.get(&format!("/v1/join-tokens/{role}")).await
@@ -170,7 +175,10 @@ impl Api {
     }
 
     async fn remove(&self, path: &str) -> Result<(), Failure> {
-        let answer = self.transport.send(Method::DELETE, path, None).await?;
+        let answer = self
+            .transport
+            .send(Method::DELETE, path, JSON, None)
+            .await?;
         let status = answer.status();
         let body = transport::read_body(answer, MAX_ANSWER).await?;
         if status.is_success() {
@@ -190,7 +198,7 @@ impl Api {
             .map(serde_json::to_vec)
             .transpose()
             .map_err(|error| Failure::while_doing("cannot encode the request", error))?;
-        let answer = self.transport.send(method, path, body).await?;
+        let answer = self.transport.send(method, path, JSON, body).await?;
         let status = answer.status();
         let body = transport::read_body(answer, MAX_ANSWER).await?;
         if !status.is_success() {
@@ -204,7 +212,7 @@ impl Api {
     }
 
     async fn stream<T: DeserializeOwned>(&self, path: &str) -> Result<LineStream<T>, Failure> {
-        let answer = self.transport.send(Method::GET, path, None).await?;
+        let answer = self.transport.send(Method::GET, path, LINES, None).await?;
         let status = answer.status();
         if status.is_success() {
             return Ok(LineStream::new(answer.into_body()));

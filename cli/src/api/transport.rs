@@ -42,6 +42,7 @@ impl Transport {
         &self,
         method: Method,
         path: &str,
+        accept: &str,
         body: Option<Vec<u8>>,
     ) -> Result<Response<Incoming>, Failure> {
         let stream = tokio::time::timeout(CONNECT_TIMEOUT, self.connect())
@@ -61,7 +62,7 @@ impl Transport {
             .method(method)
             .uri(path)
             .header(header::HOST, name)
-            .header(header::ACCEPT, "application/json, text/event-stream")
+            .header(header::ACCEPT, accept)
             .header(
                 header::USER_AGENT,
                 concat!("ballast/", env!("CARGO_PKG_VERSION")),

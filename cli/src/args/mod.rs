@@ -18,6 +18,9 @@ pub use service::{
 };
 pub use stack::{DeployArgs, StackCommand};
 
+/// Where the help of every command lists what holds for all.
+const HEADING: &str = "Global options";
+
 /// Runs services on a fleet and keeps them answering.
 #[derive(Debug, Parser)]
 #[command(
@@ -41,7 +44,13 @@ pub struct Cli {
 #[derive(Debug, Clone, Default, Args)]
 pub struct Global {
     /// The manager's API: `unix:///path`, `http://host:port` or `https://host:port`
-    #[arg(long, global = true, env = "BALLAST_HOST", value_name = "URL")]
+    #[arg(
+        long,
+        global = true,
+        env = "BALLAST_HOST",
+        value_name = "URL",
+        help_heading = HEADING
+    )]
     pub host: Option<String>,
     /// How results are printed
     #[arg(
@@ -49,7 +58,8 @@ pub struct Global {
         global = true,
         value_enum,
         default_value = "table",
-        value_name = "FORMAT"
+        value_name = "FORMAT",
+        help_heading = HEADING
     )]
     pub output: Output,
     /// The client certificate for an `https://` host, PEM
@@ -58,7 +68,8 @@ pub struct Global {
         global = true,
         env = "BALLAST_TLS_CERT",
         value_name = "FILE",
-        hide_env = true
+        hide_env = true,
+        help_heading = HEADING
     )]
     pub tls_cert: Option<PathBuf>,
     /// Its private key, PEM
@@ -67,7 +78,8 @@ pub struct Global {
         global = true,
         env = "BALLAST_TLS_KEY",
         value_name = "FILE",
-        hide_env = true
+        hide_env = true,
+        help_heading = HEADING
     )]
     pub tls_key: Option<PathBuf>,
     /// The cluster's CA for an `https://` host, PEM
@@ -76,7 +88,8 @@ pub struct Global {
         global = true,
         env = "BALLAST_TLS_CA",
         value_name = "FILE",
-        hide_env = true
+        hide_env = true,
+        help_heading = HEADING
     )]
     pub tls_ca: Option<PathBuf>,
     /// How the roles log: for people, or one JSON object a line. `BALLAST_LOG` filters
@@ -85,7 +98,8 @@ pub struct Global {
         global = true,
         value_enum,
         default_value = "text",
-        value_name = "FORMAT"
+        value_name = "FORMAT",
+        help_heading = HEADING
     )]
     pub log: LogFormat,
 }

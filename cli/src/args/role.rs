@@ -115,8 +115,9 @@ pub struct IngressArgs {
     /// A manager's address; the token's own if not given
     #[arg(long = "manager", value_name = "ADDR")]
     pub managers: Vec<String>,
-    /// Runs without a manager, with the services and routes of this YAML file
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["join", "managers"])]
+    /// A YAML file with the same settings, flags win; with `services` and `routes` in it, the ingress
+    /// is a balancer of its own, without a manager
+    #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// The ingress's name; the host name if not given
     #[arg(long)]

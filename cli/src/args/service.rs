@@ -104,7 +104,12 @@ pub struct UpdateArgs {
 #[derive(Debug, Default, Args)]
 pub struct SpecArgs {
     /// How many tasks
-    #[arg(long, value_name = "N", conflicts_with = "global")]
+    #[arg(
+        long,
+        value_name = "N",
+        conflicts_with = "global",
+        allow_hyphen_values = true
+    )]
     pub replicas: Option<u32>,
     /// One task on each node that meets the constraints
     #[arg(long, conflicts_with = "job")]
@@ -113,7 +118,7 @@ pub struct SpecArgs {
     #[arg(long)]
     pub job: bool,
     /// Of a job: how many run at once
-    #[arg(long, value_name = "N", requires = "job")]
+    #[arg(long, value_name = "N", requires = "job", allow_hyphen_values = true)]
     pub parallelism: Option<u32>,
     /// Publishes a port on every ingress: `8080:http` (the task gets $PORT), `6379:redis/tcp`,
     /// `8080:80/http` (the task listens on 80)
@@ -124,10 +129,10 @@ pub struct SpecArgs {
     #[arg(long, value_name = "HOST/PATH")]
     pub route: Vec<RouteArg>,
     /// CPU to reserve for each task
-    #[arg(long, value_name = "CORES")]
+    #[arg(long, value_name = "CORES", allow_hyphen_values = true)]
     pub cpu: Option<MilliCpu>,
     /// Memory to reserve for each task, such as 64m
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
     pub memory: Option<Bytes>,
     /// Sets an environment variable; without a value, takes this process's
     #[arg(long, short, value_name = "KEY[=VALUE]")]
@@ -148,7 +153,7 @@ pub struct SpecArgs {
     #[arg(long, value_name = "OVER")]
     pub spread: Option<SpreadArg>,
     /// The most tasks of this service on one node; 0 sets no limit
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub max_per_node: Option<u32>,
     /// Health
     #[command(flatten)]
@@ -157,22 +162,22 @@ pub struct SpecArgs {
     #[arg(long, value_enum, value_name = "WHEN")]
     pub restart: Option<RestartArg>,
     /// The delay before the second restart in a row; it doubles with each further one
-    #[arg(long, value_name = "SPAN")]
+    #[arg(long, value_name = "SPAN", allow_hyphen_values = true)]
     pub restart_delay: Option<Millis>,
     /// Restarts allowed within the window; 0 sets no limit
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub restart_attempts: Option<u32>,
     /// A task that ran this long starts the count anew
-    #[arg(long, value_name = "SPAN")]
+    #[arg(long, value_name = "SPAN", allow_hyphen_values = true)]
     pub restart_window: Option<Millis>,
     /// How long a task has between the stop signal and SIGKILL
-    #[arg(long, value_name = "SPAN")]
+    #[arg(long, value_name = "SPAN", allow_hyphen_values = true)]
     pub stop_grace: Option<Millis>,
     /// The stop signal
     #[arg(long, value_name = "SIGNAL")]
     pub stop_signal: Option<String>,
     /// How long requests in flight may take to end before the stop signal
-    #[arg(long, value_name = "SPAN")]
+    #[arg(long, value_name = "SPAN", allow_hyphen_values = true)]
     pub drain: Option<Millis>,
     /// Sets a label of the service
     #[arg(long, short, value_name = "KEY=VALUE")]
@@ -181,10 +186,10 @@ pub struct SpecArgs {
     #[arg(long, value_enum, value_name = "ORDER")]
     pub update_order: Option<UpdateOrderArg>,
     /// Slots replaced at once; 0 means all
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub update_parallelism: Option<u32>,
     /// The wait between two batches of an update
-    #[arg(long, value_name = "SPAN")]
+    #[arg(long, value_name = "SPAN", allow_hyphen_values = true)]
     pub update_delay: Option<Millis>,
     /// A container image (needs the docker driver, which this version does not have)
     #[arg(long, value_name = "IMAGE", hide = true)]
@@ -208,16 +213,16 @@ pub struct HealthArgs {
     #[arg(long, value_name = "COMMAND", group = "probe")]
     pub health_cmd: Option<String>,
     /// Between two probes
-    #[arg(long, value_name = "SPAN")]
+    #[arg(long, value_name = "SPAN", allow_hyphen_values = true)]
     pub health_interval: Option<Millis>,
     /// After which a probe has failed
-    #[arg(long, value_name = "SPAN")]
+    #[arg(long, value_name = "SPAN", allow_hyphen_values = true)]
     pub health_timeout: Option<Millis>,
     /// Failures in a row that make a task unhealthy
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub health_retries: Option<u32>,
     /// How long failures do not count after a start
-    #[arg(long, value_name = "SPAN")]
+    #[arg(long, value_name = "SPAN", allow_hyphen_values = true)]
     pub health_start_period: Option<Millis>,
 }
 

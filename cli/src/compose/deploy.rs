@@ -146,32 +146,49 @@ fn mode(spec: &mut ServiceSpec, section: &Section<'_>, report: &mut Report) {
     }
 }
 
+/// CPU and memory have one figure each here, reserved and, where cgroups can be written, the limit:
+/// the file's limit, or else its reservation. Where that is not what the file says, it is told.
 fn resources(spec: &mut ServiceSpec, field: &Field<'_>, report: &mut Report) {
     let section = field.section(report, keys::RESOURCES);
-    let read = |key: &str, report: &mut Report| {
-        let part = section.get(key)?.section(report, keys::LIMITS);
-        let cpu: Option<MilliCpu> = part.get("cpus").and_then(|f| f.parse(report));
-        let memory: Option<Bytes> = part.get("memory").and_then(|f| f.parse(report));
-        Some((cpu, memory))
+    let part = |key: &str, report: &mut Report| match section.get(key) {
+        Some(part) => part.section(report, keys::LIMITS),
+        None => Section::default(),
     };
-    let (limit_cpu, limit_memory) = read("limits", report).unwrap_or_default();
-    let (reserved_cpu, reserved_memory) = read("reservations", report).unwrap_or_default();
-    let differ = |limit: bool, what: &str, report: &mut Report| {
-        if limit {
-            let message = format!(
-                "the limit of {what} is reserved, too: what is packed onto a node always fits there"
-            );
-            field.warn(report, message);
-        }
-    };
-    let unequal = limit_cpu.is_some() && reserved_cpu.is_some() && limit_cpu != reserved_cpu;
-    differ(unequal, "cpus", report);
-    let unequal =
-        limit_memory.is_some() && reserved_memory.is_some() && limit_memory != reserved_memory;
-    differ(unequal, "memory", report);
+    let limits = part("limits", report);
+    let reservations = part("reservations", report);
+    let cpu = one_figure::<MilliCpu>("cpus", &limits, &reservations, report);
+    let memory = one_figure::<Bytes>("memory", &limits, &reservations, report);
     let resources = &mut spec.task.resources;
-    resources.cpu = limit_cpu.or(reserved_cpu).unwrap_or(resources.cpu);
-    resources.memory = limit_memory.or(reserved_memory).unwrap_or(resources.memory);
+    resources.cpu = cpu.unwrap_or(resources.cpu);
+    resources.memory = memory.unwrap_or(resources.memory);
+}
+
+fn one_figure<T>(
+    key: &str,
+    limits: &Section<'_>,
+    reservations: &Section<'_>,
+    report: &mut Report,
+) -> Option<T>
+where
+    T: FromStr + PartialEq,
+    T::Err: std::fmt::Display,
+{
+    let limit = limits.get(key).and_then(|field| field.parse(report));
+    let field = reservations.get(key);
+    let reserved = field.and_then(|field| field.parse(report));
+    match (&limit, &reserved, field) {
+        (Some(limit), Some(reserved), Some(field)) if limit != reserved => {
+            field.warn(report, "is not honoured: the limit is reserved, so that what is packed onto a node always fits there");
+        }
+        (None, Some(_), Some(field)) => {
+            field.warn(
+                report,
+                "is the limit, too: give it as `limits`, as high as the task may go",
+            );
+        }
+        _ => {}
+    }
+    limit.or(reserved)
 }
 
 fn restart_policy(spec: &mut ServiceSpec, field: &Field<'_>, report: &mut Report) {

@@ -1,42 +1,53 @@
-//! The roles: manager, agent, ingress, and all of them in one process.
+//! The roles: manager, agent, ingress, each in a process of its own or all in one.
+//!
+//! Flags are written over what the configuration file says; the role's crate proves the result.
+
+mod agent;
+mod dev;
+mod ingress;
+mod logging;
+mod manager;
+mod process;
+
+use std::path::Path;
 
 use crate::Failure;
-use crate::args::{AgentArgs, DevArgs, Global, IngressArgs, ManagerArgs};
 
-fn absent(role: &str) -> Result<(), Failure> {
-    Err(Failure::Failed(format!(
-        "this build cannot run `{role}` yet"
-    )))
+pub use agent::agent;
+pub use dev::dev;
+pub use ingress::ingress;
+pub use manager::manager;
+
+/// Bytes of a configuration file: real ones have a few hundred.
+const MAX_CONFIG: u64 = 1 << 20;
+
+/// Reads a role's configuration file; empty if there is none.
+fn read_config(path: Option<&Path>) -> Result<String, Failure> {
+    let Some(path) = path else {
+        return Ok(String::new());
+    };
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::while_doing(&format!("cannot read {}", path.display()), error)
+    };
+    let length = std::fs::metadata(path).map_err(|e| failed(&e))?.len();
+    if length > MAX_CONFIG {
+        return Err(failed(&format!("it is longer than {MAX_CONFIG} bytes")));
+    }
+    std::fs::read_to_string(path).map_err(|e| failed(&e))
 }
 
-/// Runs manager, agent and ingress in this process.
-///
-/// # Errors
-/// If one of them fails.
-pub fn dev(_global: &Global, _args: DevArgs) -> Result<(), Failure> {
-    absent("dev")
-}
-
-/// Runs a manager.
-///
-/// # Errors
-/// If it fails.
-pub fn manager(_global: &Global, _args: ManagerArgs) -> Result<(), Failure> {
-    absent("manager")
-}
-
-/// Runs an agent.
-///
-/// # Errors
-/// If it fails.
-pub fn agent(_global: &Global, _args: AgentArgs) -> Result<(), Failure> {
-    absent("agent")
-}
-
-/// Runs an ingress.
-///
-/// # Errors
-/// If it fails.
-pub fn ingress(_global: &Global, _args: IngressArgs) -> Result<(), Failure> {
-    absent("ingress")
+/// Returns an error with its causes, which the roles' errors tell apart.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        // Some errors say their cause themselves.
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        cause = error.source();
+    }
+    text
 }
