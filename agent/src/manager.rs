@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ballast_link::{KeyPair, Link, LinkError, LinkSender, Peer, Role, Trust, alpn};
 use ballast_model::{NodeDescription, limits};
@@ -32,7 +32,9 @@ const REDIRECTS: u32 = 3;
 /// How long a manager may take to answer the first message.
 const WELCOME_LIMIT: Duration = Duration::from_secs(5);
 /// How often it is looked whether the certificate is to be renewed.
-const RENEWAL_CHECK: Duration = Duration::from_secs(30);
+const RENEWAL_CHECK: Duration = Duration::from_secs(1);
+/// How long an answer to a renewal is awaited before it is asked for again.
+const RENEWAL_AGAIN: Duration = Duration::from_secs(30);
 /// Requests for logs served at once; more are refused.
 const LOG_READERS: usize = 64;
 /// Messages with lines of logs that wait for the link; readers wait when it is full.
@@ -174,7 +176,7 @@ struct Session<'a> {
     link: &'a ManagerLink,
     readers: BTreeMap<u64, CancellationToken>,
     lines: (mpsc::Sender<LogLines>, mpsc::Receiver<LogLines>),
-    renewal: Option<KeyPair>,
+    renewal: Option<(KeyPair, Instant)>,
 }
 
 impl<'a> Session<'a> {
@@ -246,13 +248,17 @@ impl<'a> Session<'a> {
     }
 
     async fn renew(&mut self, sender: &mut LinkSender<AgentToManager>) -> Result<(), LinkError> {
+        let asked = self.renewal.as_ref().map(|(_, at)| at.elapsed());
+        if asked.is_some_and(|ago| ago < RENEWAL_AGAIN) {
+            return Ok(());
+        }
         let credentials = self.link.trust.credentials();
         if crate::shell::now().wall < credentials.renewal_due() {
             return Ok(());
         }
         let key = KeyPair::generate()?;
         let csr = key.signing_request()?;
-        self.renewal = Some(key);
+        self.renewal = Some((key, Instant::now()));
         sender.send(&AgentToManager::Renew { csr }).await
     }
 
@@ -284,7 +290,7 @@ impl<'a> Session<'a> {
                 }
             }
             ManagerToAgent::Certificate(chain) => {
-                if let Some(key) = self.renewal.take() {
+                if let Some((key, _)) = self.renewal.take() {
                     link.install(key, chain);
                 }
             }

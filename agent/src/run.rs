@@ -39,6 +39,14 @@ pub enum AgentError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// Its certificate has expired, so no manager lets it in to renew it.
+    #[error("the certificate in {path} has expired ({at}): join anew with --join TOKEN")]
+    Expired {
+        /// Where.
+        path: std::path::PathBuf,
+        /// When.
+        at: ballast_model::Timestamp,
+    },
     /// The manager does not let it in, or a certificate cannot be used.
     #[error(transparent)]
     Link(#[from] LinkError),
@@ -121,7 +129,7 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
     drop(timer.await);
     drop(link.await);
     // A thread of its own: the store waits for a disk.
-    drop(tokio::task::spawn_blocking(move || agent.flush()).await);
+    drop(tokio::task::spawn_blocking(move || agent.close()).await);
     Ok(())
 }
 
@@ -150,7 +158,16 @@ async fn join(config: &Config, folder: &Path) -> Result<Credentials, AgentError>
         if config.join.as_ref().is_some_and(other) {
             return Err(wrong("is of another cluster than the join token"));
         }
-        return Ok(credentials);
+        if now().wall < credentials.not_after {
+            return Ok(credentials);
+        }
+        if config.join.is_none() {
+            return Err(AgentError::Expired {
+                path: folder.to_owned(),
+                at: credentials.not_after,
+            });
+        }
+        tracing::warn!(until = %credentials.not_after, "the certificate has expired: joining anew");
     }
     let token = config.join.as_ref().ok_or(AgentError::NotJoined)?;
     let mut backoff = Backoff::new(REJOIN.0, REJOIN.1);

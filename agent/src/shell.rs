@@ -36,6 +36,8 @@ const COMMANDS_AT_ONCE: usize = 16;
 /// The longest wait for the tasks of an agent that stops them when it ends, beyond their own drain
 /// and grace.
 const STOP_MARGIN: Duration = Duration::from_secs(10);
+/// The longest wait for the disk when the agent ends.
+const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
 /// Returns the time by both clocks.
 pub fn now() -> Now {
@@ -71,6 +73,8 @@ pub struct Agent {
     starts: Arc<Semaphore>,
     commands: Arc<Semaphore>,
     rearmed: Notify,
+    /// Ends every watch, probe and start of this life.
+    life: CancellationToken,
 }
 
 impl std::fmt::Debug for Agent {
@@ -115,6 +119,7 @@ impl Agent {
             starts: Arc::new(Semaphore::new(STARTS_AT_ONCE)),
             commands: Arc::new(Semaphore::new(COMMANDS_AT_ONCE)),
             rearmed: Notify::new(),
+            life: CancellationToken::new(),
         });
         if let Some(notice) = agent.driver.cgroups.notice() {
             tracing::warn!(notice, "limits");
@@ -139,6 +144,9 @@ impl Agent {
     /// Hands an event to the worker and runs its effects. Never blocks.
     pub fn dispatch(self: &Arc<Self>, event: Event) {
         let mut state = self.lock();
+        if self.life.is_cancelled() {
+            return;
+        }
         if let Event::Assignments(set) = &event
             && set.generation >= state.worker.generation()
         {
@@ -215,9 +223,20 @@ impl Agent {
         }
     }
 
-    /// Waits until what the next life needs is on disk, for a while at most. Blocks.
-    pub fn flush(&self) {
-        self.store.flush(Duration::from_secs(2));
+    /// Ends this life: its tasks run on, nothing is done about them any more, and what the next
+    /// life needs is on disk unless that takes too long. Blocks.
+    pub fn close(&self) {
+        // Under the lock: an event that is being stepped ends first.
+        let state = self.lock();
+        self.life.cancel();
+        drop(state);
+        self.store.close(FLUSH_LIMIT);
+    }
+
+    /// Runs a future until this life ends.
+    fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        let life = self.life.clone();
+        tokio::spawn(async move { life.run_until_cancelled(future).await });
     }
 
     /// Returns this node.

@@ -85,7 +85,7 @@ impl Pending {
 pub struct Store {
     shared: Arc<Shared>,
     /// Held as long as the agent lives.
-    _lock: File,
+    lock: File,
 }
 
 #[derive(Debug)]
@@ -143,7 +143,7 @@ impl Store {
             .map_err(failed)?;
         let store = Self {
             shared,
-            _lock: lock,
+            lock,
         };
         Ok((store, loaded))
     }
@@ -170,6 +170,16 @@ impl Store {
     pub fn forget(&self, assignment: AssignmentId) {
         self.shared.lock().records.insert(assignment, None);
         self.shared.changed.notify_all();
+    }
+
+    /// Flushes, and lets another life of the agent have the folder. Blocks.
+    pub fn close(&self, limit: Duration) {
+        self.flush(limit);
+        self.shared.lock().closed = true;
+        self.shared.changed.notify_all();
+        if let Err(error) = self.lock.unlock() {
+            tracing::debug!(%error, "cannot unlock the data folder");
+        }
     }
 
     /// Waits until everything is written, or until `limit` has passed. Blocks.

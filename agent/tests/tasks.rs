@@ -65,10 +65,11 @@ fn task_finds_its_environment_and_nothing_else() {
 #[test]
 fn deaf_task_is_killed_after_its_grace() {
     let mut node = Harness::new();
-    let mut service = Service::shell("trap '' TERM; while :; do sleep 0.05; done");
+    let mut service = Service::shell("trap '' TERM; echo ready; while :; do sleep 0.05; done");
     service.template.stop.grace = millis(200);
     let (mut set, ids) = node.assign(&[(service, 1)]);
     let process = node.process(&node.until_running(ids[0]));
+    eventually("trap", || read(&node.task_files(ids[0]).stdout) == "ready\n");
     set.assignments[0].desired = Desired::Shutdown;
     let begun = Instant::now();
     node.send(set);
@@ -83,10 +84,11 @@ fn deaf_task_is_killed_after_its_grace() {
 #[test]
 fn willing_task_ends_by_its_signal_and_is_forgotten_when_withdrawn() {
     let mut node = Harness::new();
-    let mut service = Service::shell("trap 'exit 7' INT; while :; do sleep 0.01; done");
+    let mut service = Service::shell("trap 'exit 7' INT; echo ready; while :; do sleep 0.01; done");
     service.template.stop.signal = "SIGINT".to_owned();
     let (mut set, ids) = node.assign(&[(service, 1)]);
     node.until_running(ids[0]);
+    eventually("trap", || read(&node.task_files(ids[0]).stdout) == "ready\n");
     set.assignments[0].desired = Desired::Shutdown;
     node.send(set.clone());
     let end = node.until(ids[0], "end", |report| report.observed.state.is_terminal());

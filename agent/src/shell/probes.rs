@@ -15,7 +15,8 @@ use crate::worker::{Event, Probe, ProbeFailure};
 
 impl Agent {
     pub(super) fn probe_task(self: Arc<Self>, probe: Probe) {
-        tokio::spawn(async move {
+        let agent = self.clone();
+        agent.spawn(async move {
             let result = self.probe(&probe).await;
             self.metrics.probed(&probe.bound.template.name, result.is_ok());
             self.dispatch(Event::Probed {

@@ -13,7 +13,8 @@ use crate::worker::{Bound, Event, Process, Start};
 impl Agent {
     pub(super) fn start_task(self: Arc<Self>, start: Start) {
         self.logs.watch(start.bound.assignment.assignment);
-        tokio::spawn(async move {
+        let agent = self.clone();
+        agent.spawn(async move {
             let Start { bound, task } = start;
             let assignment = bound.assignment.assignment;
             match self.start_program(&bound, task).await {
@@ -51,7 +52,8 @@ impl Agent {
 
     pub(super) fn adopt_task(self: Arc<Self>, bound: Arc<Bound>, task: TaskId, process: Process) {
         self.logs.watch(bound.assignment.assignment);
-        tokio::spawn(async move {
+        let agent = self.clone();
+        agent.spawn(async move {
             match process::adopt(process).and_then(ExitWatch::new) {
                 Ok(watch) => self.watch_task(&bound, task, process, watch).await,
                 Err(_) => self.finish(&bound, task, process, Exit::Unknown).await,

@@ -159,7 +159,7 @@ impl Harness {
     /// Ends this life of the agent as a crash would: nothing is told to the tasks.
     pub fn crash(&mut self) {
         if let Some(agent) = self.agent.take() {
-            agent.flush();
+            agent.close();
             drop(agent);
         }
         if let Some(runtime) = self.runtime.take() {
