@@ -16,7 +16,7 @@ use super::answer::{Reason, answer};
 use super::dial::Dialer;
 use super::front::{Entrance, Entrances};
 use super::retry::{Attempt, Failure};
-use crate::hub::{Active, Hub};
+use crate::hub::{Active, Hub, random_bits};
 use crate::table::{Backend, InFlight, Pool};
 
 /// How long an endpoint that refused or reset a connection is avoided, unless its agent speaks.
@@ -118,8 +118,12 @@ impl Balancer {
     fn peer(&self, backend: &Backend, upgrade: bool) -> Box<HttpPeer> {
         let epoch = backend.links.epoch();
         let mut peer = Box::new(HttpPeer::new(backend.address, false, String::new()));
-        // Connections are shared only within one epoch of one endpoint.
-        peer.group_key = backend.assignment.to_bits() ^ epoch.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        // Connections are shared only within one epoch of one endpoint; for an upgrade, not at all.
+        peer.group_key = if upgrade {
+            random_bits()
+        } else {
+            backend.assignment.to_bits() ^ epoch.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        };
         let options = &mut peer.options;
         options.read_timeout = Some(if upgrade {
             UPGRADED_IDLE
@@ -132,6 +136,7 @@ impl Balancer {
             Arc::clone(&backend.links),
             epoch,
             self.timeouts.connect,
+            upgrade,
         )));
         peer
     }

@@ -17,11 +17,13 @@ use pingora::ErrorType::{ConnectError, ConnectRefused, ConnectTimedout, Internal
 use pingora::connectors::L4Connect;
 use pingora::protocols::l4::socket::SocketAddr as PingoraAddr;
 use pingora::protocols::l4::stream::Stream;
+use pingora::protocols::l4::virt::VirtualSocketStream;
 use pingora::upstreams::peer::{Tracer, Tracing};
 use pingora::{Error, OrErr as _, Result};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use super::upgrade::Patient;
 use crate::table::{LinkId, Links, Sever};
 
 /// Connects to one endpoint.
@@ -30,15 +32,17 @@ pub struct Dialer {
     links: Arc<Links>,
     epoch: u64,
     timeout: Duration,
+    upgrade: bool,
 }
 
 impl Dialer {
-    /// Makes one for an endpoint in its current epoch.
-    pub fn new(links: Arc<Links>, epoch: u64, timeout: Duration) -> Self {
+    /// Makes one for an endpoint in its current epoch; `upgrade` for a request that asks for one.
+    pub fn new(links: Arc<Links>, epoch: u64, timeout: Duration, upgrade: bool) -> Self {
         Self {
             links,
             epoch,
             timeout,
+            upgrade,
         }
     }
 }
@@ -137,7 +141,11 @@ impl L4Connect for Dialer {
             .links
             .register(self.epoch, Box::new(second))
             .or_err(ConnectError, "connecting to an endpoint")?;
-        let mut stream = Stream::from(socket);
+        let mut stream = if self.upgrade {
+            Stream::from(VirtualSocketStream::new(Box::new(Patient::new(socket))))
+        } else {
+            Stream::from(socket)
+        };
         stream.tracer = Some(Tracer(Box::new(Registered {
             links: Arc::clone(&self.links),
             id,

@@ -10,6 +10,7 @@ pub mod dial;
 mod front;
 mod retry;
 mod tls;
+mod upgrade;
 
 pub use balancer::{Balancer, Timeouts};
 pub use front::{Entrance, Entrances, Front};
