@@ -73,6 +73,8 @@ pub struct Reconciler {
     /// Lanes of jobs that wait for others to end.
     queues: BTreeMap<ServiceId, BTreeSet<Lane>>,
     timers: BTreeSet<(Timestamp, Timer)>,
+    /// The scheduler misses bindings: it is built anew as soon as no reservation is open.
+    astray: bool,
 }
 
 impl Reconciler {
@@ -85,14 +87,8 @@ impl Reconciler {
 
     /// Forgets all it planned, and builds the scheduler's index from the state.
     pub fn rebuild(&mut self, state: &State) {
-        let bindings = state.tasks().filter_map(|entry| {
-            let binding = entry.task.binding.as_ref()?;
-            let assignment = state.assignment(binding.assignment)?;
-            (assignment.task == entry.task.id).then_some((entry.task.service, binding))
-        });
-        let nodes = state.nodes().map(|entry| &entry.node);
         *self = Self {
-            scheduler: Scheduler::rebuild(nodes, bindings),
+            scheduler: index(state),
             services: state.services().map(|service| service.id).collect(),
             ..Self::default()
         };
@@ -105,8 +101,12 @@ impl Reconciler {
             self.room = true;
         }
         for assignment in &changes.bound {
-            if let Some(reservation) = self.reservations.remove(assignment) {
-                self.scheduler.commit(reservation, *assignment);
+            match self.reservations.remove(assignment) {
+                Some(reservation) => self.scheduler.commit(reservation, *assignment),
+                None if self.scheduler.holds(*assignment) => {}
+                // Of a batch that was given up for lost, by this leader or the one before. What it
+                // binds may be reserved for something else by now: no room is made here for it.
+                None => self.astray |= state.assignment(*assignment).is_some(),
             }
         }
         for assignment in &changes.refused {
@@ -172,6 +172,10 @@ impl Reconciler {
         if !self.reservations.is_empty() {
             // The batch before has not been observed: what was placed is not in this state yet.
             return Batch::new();
+        }
+        if std::mem::take(&mut self.astray) {
+            self.scheduler = index(state);
+            self.room = true;
         }
         let mut plan = Plan::default();
         self.fire(now);
@@ -395,6 +399,16 @@ impl Reconciler {
             }
         }
     }
+}
+
+/// Returns a scheduler that knows what is bound.
+fn index(state: &State) -> Scheduler {
+    let bindings = state.tasks().filter_map(|entry| {
+        let binding = entry.task.binding.as_ref()?;
+        let assignment = state.assignment(binding.assignment)?;
+        (assignment.task == entry.task.id).then_some((entry.task.service, binding))
+    });
+    Scheduler::rebuild(state.nodes().map(|entry| &entry.node), bindings)
 }
 
 fn create(service: &Service, lane: Lane, rng: &mut impl Rng, plan: &mut Plan) {

@@ -710,6 +710,26 @@ fn lost_batch_is_planned_again_after_a_rebuild() {
 }
 
 #[test]
+fn batch_that_was_given_up_and_is_applied_after_all_does_no_harm() {
+    let mut cluster = Cluster::new(1);
+    let web = cluster.create(spec("web", 2));
+    let late = cluster
+        .reconciler
+        .step(&cluster.state, cluster.now, &mut cluster.rng);
+    cluster.reconciler.rebuild(&cluster.state);
+    let again = cluster
+        .reconciler
+        .step(&cluster.state, cluster.now, &mut cluster.rng);
+    for command in late.iter().chain(&again) {
+        let _ = cluster.apply(command);
+    }
+    // Both batches chose the same ports: the second is refused, and the surplus withdrawn.
+    cluster.run();
+    assert_eq!(cluster.occupants(web).len(), 2);
+    assert_eq!(cluster.healthy(web), 2);
+}
+
+#[test]
 fn history_of_a_crash_loop_is_bounded() {
     let mut cluster = Cluster::new(1);
     let web = cluster.create(spec("web", 1));

@@ -539,19 +539,7 @@ fn command(state: &State, (kind, a, b, c): (u8, u8, u8, u8)) -> Command {
             labels: BTreeMap::from([("zone".to_owned(), (c % 2 == 0).then(|| "b".to_owned()))]),
             time,
         },
-        6 | 7 => Command::CreateTasks {
-            tasks: vec![NewTask {
-                id: TaskId::from_bits(u64::from(c)),
-                service,
-                generation: state.service(service).map_or(Generation(1), |s| s.template),
-                slot: Slot(u32::from(b % 4)),
-                pinned: state
-                    .service(service)
-                    .is_some_and(|s| matches!(s.spec.mode, Mode::Global {}))
-                    .then_some(node),
-            }],
-            time,
-        },
+        6 | 7 => create_command(state, service, (b, c), time),
         8 | 9 => place_command(task, node, (a, b, c), time),
         10 => Command::SetDesired {
             tasks: vec![task],
