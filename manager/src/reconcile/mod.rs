@@ -104,8 +104,7 @@ impl Reconciler {
             match self.reservations.remove(assignment) {
                 Some(reservation) => self.scheduler.commit(reservation, *assignment),
                 None if self.scheduler.holds(*assignment) => {}
-                // Of a batch that was given up for lost, by this leader or the one before. What it
-                // binds may be reserved for something else by now: no room is made here for it.
+                // Of a batch that was given up for lost, by this leader or the one before.
                 None => self.astray |= state.assignment(*assignment).is_some(),
             }
         }
@@ -119,6 +118,17 @@ impl Reconciler {
         }
         self.lanes.extend(&changes.lanes);
         self.services.extend(&changes.specs);
+        self.correct(state);
+    }
+
+    /// Builds the index anew if it misses bindings. Not while reservations are open: what was
+    /// missed may hold the very ports that they do.
+    fn correct(&mut self, state: &State) {
+        if self.astray && self.reservations.is_empty() {
+            self.astray = false;
+            self.scheduler = index(state);
+            self.room = true;
+        }
     }
 
     fn observe_node(&mut self, state: &State, id: NodeId) {
@@ -173,10 +183,7 @@ impl Reconciler {
             // The batch before has not been observed: what was placed is not in this state yet.
             return Batch::new();
         }
-        if std::mem::take(&mut self.astray) {
-            self.scheduler = index(state);
-            self.room = true;
-        }
+        self.correct(state);
         let mut plan = Plan::default();
         self.fire(now);
         self.expand(state);
