@@ -21,8 +21,13 @@ const SECRET_BYTES: usize = 20;
 pub fn draw_secret(serial: u32) -> Result<JoinSecret, LinkError> {
     let mut bytes = [0u8; SECRET_BYTES];
     getrandom::fill(&mut bytes).map_err(|error| LinkError::Certificate(error.to_string()))?;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(JoinSecret(format!("{serial}_{hex}")))
+    let mut secret = format!("{serial}_");
+    for byte in bytes {
+        for digit in [byte >> 4, byte & 15] {
+            secret.extend(char::from_digit(u32::from(digit), 16));
+        }
+    }
+    Ok(JoinSecret(secret))
 }
 
 /// Returns which rotation a secret is of.

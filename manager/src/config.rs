@@ -8,7 +8,7 @@ use ballast_model::Millis;
 use serde::Deserialize;
 
 /// How long members' certificates are valid unless told otherwise.
-const CERTIFICATE_LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
+const CERTIFICATE_LIFETIME: Duration = Duration::from_hours(90 * 24);
 
 /// Shorter ones would be renewed more often than a manager that is away for a moment allows.
 const SHORTEST_LIFETIME: Duration = Duration::from_secs(10);

@@ -27,7 +27,7 @@ use crate::state::Rejection;
 
 /// The longest wait for a leader at start. A single manager leads at once; of several, a majority
 /// must be up.
-const LEADER_TIMEOUT: Duration = Duration::from_secs(60);
+const LEADER_TIMEOUT: Duration = Duration::from_mins(1);
 /// How often this manager looks whether its own certificate is due.
 const RENEWAL_CHECK: Duration = Duration::from_secs(5);
 /// Folder below the data folder that holds this manager's key and certificate.

@@ -168,6 +168,20 @@ async fn agent(manager: &Manager, credentials: &Credentials, name: &str) -> Agen
     link
 }
 
+async fn ingress(manager: &Manager, feed: SocketAddr) -> IngressLink {
+    let own = manager.join(Role::Ingress, "edge").await;
+    let (stream, peer) = connect(manager.ready.links, &own).await;
+    let mut link: IngressLink = Link::new(stream, peer);
+    let hello = IngressToManager::Hello {
+        ingress: IngressId::from_bits(own.identity.id),
+        name: "edge".to_owned(),
+        feed,
+        generation: Generation(0),
+    };
+    link.sender.send(&hello).await.expect("sends");
+    link
+}
+
 async fn next(link: &mut AgentLink) -> ManagerToAgent {
     let message = tokio::time::timeout(WAIT, link.receiver.recv()).await;
     message
@@ -234,17 +248,8 @@ async fn service_reaches_agent_and_ingress_and_its_log_the_client() {
         ManagerToAgent::Welcome { .. }
     ));
 
-    let own = manager.join(Role::Ingress, "edge").await;
-    let (stream, peer) = connect(manager.ready.links, &own).await;
-    let mut ingress: IngressLink = Link::new(stream, peer);
     let feed: SocketAddr = "127.0.0.1:7430".parse().expect("an address");
-    let hello = IngressToManager::Hello {
-        ingress: IngressId::from_bits(own.identity.id),
-        name: "edge".to_owned(),
-        feed,
-        generation: Generation(0),
-    };
-    ingress.sender.send(&hello).await.expect("sends");
+    let mut ingress = ingress(&manager, feed).await;
     loop {
         if let ManagerToAgent::Ingresses(list) = next(&mut agent).await
             && list.iter().any(|ingress| ingress.address == feed)

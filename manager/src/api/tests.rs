@@ -15,7 +15,7 @@ use super::*;
 use crate::ca;
 use crate::raft::testing::{Single, single};
 
-const DAY: Duration = Duration::from_secs(24 * 3600);
+const DAY: Duration = Duration::from_hours(24);
 
 struct Server {
     router: Router,

@@ -13,7 +13,7 @@ use crate::clock;
 /// How long an ingress may be without a link before it is forgotten. It serves on meanwhile and
 /// says hello again when it connects; only health no longer reaches it in one hop. So it is long:
 /// a network that is cut for minutes must not part agents from ingresses that they still reach.
-const GONE_AFTER: Duration = Duration::from_secs(15 * 60);
+const GONE_AFTER: Duration = Duration::from_mins(15);
 /// How often it is looked.
 const CHECK: Duration = Duration::from_secs(5);
 

@@ -169,9 +169,8 @@ async fn keep_leases(leader: Arc<LeaderContext>) {
         // Not awaited to the end: the next tick must not be late for a slow disk. What was not
         // committed is found again then.
         let proposal = leader.proposer.propose_all(commands);
-        match tokio::time::timeout(TICK, proposal).await {
-            Ok(Err(error)) => tracing::warn!(%error, "a node's status could not be changed"),
-            Ok(Ok(_)) | Err(_) => {}
+        if let Ok(Err(error)) = tokio::time::timeout(TICK, proposal).await {
+            tracing::warn!(%error, "a node's status could not be changed");
         }
     }
 }

@@ -37,17 +37,12 @@ pub(super) async fn serve(
     };
     sender.send(&response).await?;
     sender.close().await;
-    match response {
-        JoinResponse::Refused(reason) => Err(SessionEnd::Refused(reason)),
-        _ => {
-            tracing::info!(
-                name = request.name,
-                role = role_name(request.role),
-                "member joined"
-            );
-            Ok(())
-        }
+    if let JoinResponse::Refused(reason) = response {
+        return Err(SessionEnd::Refused(reason));
     }
+    let role = role_name(request.role);
+    tracing::info!(name = request.name, role, "join answered");
+    Ok(())
 }
 
 fn answer(request: &JoinRequest, replica: &Replica, ca: &Ca) -> JoinResponse {

@@ -63,7 +63,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
         self.run(move |db| db.read(bounds))
             .await
             .and_then(|entries| entries.iter().map(|bytes| decode(bytes)).collect())
-            .map_err(io(|error| StorageIOError::read_logs(error)))
+            .map_err(io(StorageIOError::read_logs))
     }
 }
 
@@ -82,7 +82,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                     last_log_id: last.map(|entry| entry.log_id).or(purged),
                 })
             });
-        read.map_err(io(|error| StorageIOError::read_logs(error)))
+        read.map_err(io(StorageIOError::read_logs))
     }
 
     async fn get_log_reader(&mut self) -> Self {
@@ -96,14 +96,14 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         };
         write
             .await
-            .map_err(io(|error| StorageIOError::write_vote(error)))
+            .map_err(io(StorageIOError::write_vote))
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
         self.run(|db| db.get(Key::Vote))
             .await
             .and_then(|bytes| bytes.as_deref().map(decode).transpose())
-            .map_err(io(|error| StorageIOError::read_vote(error)))
+            .map_err(io(StorageIOError::read_vote))
     }
 
     async fn append<I>(
@@ -132,7 +132,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             }
             Err(error) => {
                 callback.log_io_completed(Err(std::io::Error::other(error.to_string())));
-                Err(io(|error| StorageIOError::write_logs(error))(error))
+                Err(io(StorageIOError::write_logs)(error))
             }
         }
     }
@@ -140,7 +140,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
         self.run(move |db| db.truncate(log_id.index))
             .await
-            .map_err(io(|error| StorageIOError::write_logs(error)))
+            .map_err(io(StorageIOError::write_logs))
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
@@ -150,6 +150,6 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         };
         write
             .await
-            .map_err(io(|error| StorageIOError::write_logs(error)))
+            .map_err(io(StorageIOError::write_logs))
     }
 }

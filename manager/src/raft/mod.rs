@@ -4,6 +4,11 @@
 //! ([`Proposer`]), reads the applied state ([`Replica`]) and watches who leads ([`Leadership`]).
 //! One voter runs the same code as three or five.
 
+#![allow(
+    clippy::result_large_err,
+    reason = "openraft's errors are as large as they are, and its traits return them unboxed"
+)]
+
 mod db;
 mod log_store;
 mod machine;
