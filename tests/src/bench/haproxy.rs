@@ -165,3 +165,40 @@ backend web
         servers = servers.join("\n"),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::rig;
+    use crate::cluster::{Isolation, isolation};
+
+    /// An opponent that is set up badly would flatter us.
+    #[test]
+    fn cluster_haproxy_loses_no_get_at_a_kill() -> Result<()> {
+        if let Isolation::Loopback(reason) = isolation() {
+            eprintln!("SKIP: {reason}");
+            return Ok(());
+        }
+        let cluster = Cluster::builder().agents(3).build()?;
+        let Some(mut haproxy) = HaProxy::start(&cluster, 5)? else {
+            eprintln!("SKIP: haproxy is not installed");
+            cluster.finish();
+            return Ok(());
+        };
+        let load = rig::drive(&cluster, PORT, "t")?;
+        let faults = [
+            haproxy.hurt(0, Signal::KILL)?,
+            haproxy.hurt(1, Signal::STOP)?,
+        ];
+        let (zero, outcome) = rig::finish(load)?;
+        for fault in &faults {
+            let harm = fault.harm(zero, &outcome.records);
+            eprintln!("{fault:?} {harm:?}");
+            assert!(fault.out.is_some() && fault.whole.is_some());
+            assert_eq!(harm.gets, 0, "{:?}", outcome.report.errors);
+        }
+        drop(haproxy);
+        cluster.finish();
+        Ok(())
+    }
+}
