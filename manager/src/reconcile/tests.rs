@@ -1,4 +1,6 @@
 //! What the reconciler does, as facts about a small cluster.
+//!
+//! Size: every case plays in the same small cluster; apart, each would rebuild it.
 
 use ballast_model::{
     Availability, Desired, Health, MilliCpu, Millis, Mode, NodeStatus, Slot, Target, TaskState,

@@ -141,7 +141,7 @@ impl Rig {
     pub fn start(replicas: u32) -> Result<Self> {
         let cluster = Cluster::builder()
             // What the ingress logs of departures is at this level, and little else.
-            .env("RUST_LOG", "warn,ballast_lb::hub=debug")
+            .env("BALLAST_LOG", "warn,ballast_lb::hub=debug")
             .start()?;
         let hello = cluster.bin("ballast-hello")?.display().to_string();
         let ledger = format!("HELLO_LEDGER={}", ledger(&cluster).display());

@@ -28,7 +28,7 @@ const IDLE: Duration = Duration::from_secs(20);
 /// If the cluster does not come up or replicas do not answer.
 pub fn run() -> Result<Bench> {
     let mut bench = Bench::new("scale");
-    let cluster = Cluster::builder().env("RUST_LOG", "warn").start()?;
+    let cluster = Cluster::builder().env("BALLAST_LOG", "warn").start()?;
     std::thread::sleep(SETTLE);
     memory(&cluster, &mut bench, "idle", None);
     let fifty = (0..RUNS)

@@ -35,7 +35,10 @@ impl Stage {
     pub fn build(story: &Story, example: &Path, replicas: u32) -> Result<Self> {
         let path = std::env::var("PATH").unwrap_or_default();
         let path = format!("{}:{path}", bin_dir()?.display());
-        let cluster = Cluster::builder().env("PATH", &path).start()?;
+        let cluster = Cluster::builder()
+            .env("PATH", &path)
+            .env("BALLAST_LOG", "info")
+            .start()?;
         // The programs are found before the first of them is needed.
         cluster.bin("ballast-hello")?;
         story.say("a manager, three agents and an ingress run, each a process of its own");
