@@ -24,7 +24,8 @@ usage: cargo xtask COMMAND
   test [FILTER]              every test: unit, property, golden, simulation, cluster
   verify                     format check, tidy, clippy, docs, dependencies, tests; writes nothing
   demo [--json FILE]         a cluster on this machine, under load, with faults
-  bench NAME [--json FILE]   failover, scale, all
+  bench NAME [--json FILE] [--keep FOLDER]
+                             failover, scale, all; figures are kept in bench/runs
 ";
 
 fn main() -> ExitCode {
