@@ -272,6 +272,10 @@ impl Worker {
         self.learn_templates(&set);
         for record in records {
             let Some(assignment) = known.remove(&record.assignment) else {
+                // It was withdrawn, and the agent ended before it had: nobody else knows of it.
+                if let Some(process) = record.process {
+                    effects.push(Effect::Kill(record.assignment, record.task, process));
+                }
                 effects.push(Effect::Forget(record.assignment));
                 continue;
             };
