@@ -25,7 +25,7 @@ struct Held {
 #[derive(Debug)]
 struct Reserved {
     held: Held,
-    /// Its node was removed since, and what was held there with it.
+    /// It holds nothing any more: its node was removed, or a port of it committed to another.
     lapsed: bool,
 }
 
@@ -114,8 +114,11 @@ impl Scheduler {
     /// Holds a claim that is committed already; returns whether it is held now. It is not if its
     /// node is not known, and nothing happens if the assignment is held already.
     ///
+    /// What is committed wins over what is only reserved: an open reservation of one of its ports
+    /// holds nothing any more, as its placement is bound to be refused.
+    ///
     /// # Panics
-    /// If one of its ports is held by another: the state would be over-committed.
+    /// If one of its ports is committed to another: the state would be over-committed.
     pub fn restore(
         &mut self,
         assignment: AssignmentId,
@@ -126,6 +129,7 @@ impl Scheduler {
         if self.committed.contains_key(&assignment) {
             return true;
         }
+        self.lapse(node, claim);
         if !self.index.hold(node, service, claim) {
             return false;
         }
@@ -189,6 +193,7 @@ impl Scheduler {
         // A node that was removed in between took the claim with it; if it is back, it holds the
         // claim again, as the state does.
         let holds = if lapsed {
+            self.lapse(held.node, &held.claim);
             self.index.hold(held.node, held.service, &held.claim)
         } else {
             true
@@ -297,6 +302,22 @@ impl Scheduler {
             }
         }
         None
+    }
+
+    /// Takes away what reservations hold on a node if they share a port with this claim.
+    fn lapse(&mut self, node: NodeId, claim: &Claim) {
+        for reserved in self.reserved.values_mut() {
+            let held = &reserved.held;
+            let shares = held
+                .claim
+                .ports
+                .iter()
+                .any(|port| claim.ports.contains(port));
+            if !reserved.lapsed && held.node == node && shares {
+                self.index.give_back(node, held.service, &held.claim);
+                reserved.lapsed = true;
+            }
+        }
     }
 
     fn close(&mut self, reservation: Reservation) -> Reserved {

@@ -382,3 +382,21 @@ fn explain_counts_what_fits_and_reserves_nothing() {
     assert!(scheduler.allocation(id(1)).unwrap().cpu == 0);
     assert_eq!(SERVICE.to_bits(), 1);
 }
+
+#[test]
+fn committed_claim_wins_over_a_reservation_of_its_port() {
+    let ports = [port("a", Target::Fixed(80))];
+    let request = Request {
+        ports: &ports,
+        ..wants(100, 1)
+    };
+    let mut scheduler = scheduler([node(1, 1000, 1000)]);
+    let placed = scheduler.place(&request).unwrap();
+    let late = AssignmentId::from_bits(7);
+    assert!(scheduler.restore(late, SERVICE, id(1), &placed.claim));
+    assert_eq!(scheduler.allocation(id(1)).unwrap().tasks, 1);
+    scheduler.release(placed.reservation);
+    assert_eq!(scheduler.allocation(id(1)).unwrap().tasks, 1);
+    assert!(scheduler.free(late));
+    assert_eq!(scheduler.allocation(id(1)).unwrap().tasks, 0);
+}

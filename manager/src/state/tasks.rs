@@ -106,11 +106,13 @@ impl State {
         let waits = entry.task.binding.is_none()
             && entry.task.desired == Desired::Running
             && !entry.task.observed.state.is_terminal();
-        let named = binding.ports.len() == binding.claim.ports.len()
-            && binding
-                .ports
+        // Two names may share a number: a fixed port that is served over TCP and UDP is claimed
+        // once.
+        let claimed = &binding.claim.ports;
+        let named = binding.ports.iter().all(|p| claimed.contains(&p.port))
+            && claimed
                 .iter()
-                .all(|p| binding.claim.ports.contains(&p.port));
+                .all(|c| binding.ports.iter().any(|p| p.port == *c));
         waits
             && named
             && entry.pinned.is_none_or(|pinned| pinned == binding.node)
