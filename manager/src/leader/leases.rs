@@ -2,8 +2,8 @@
 //!
 //! A lease is judged only against time in which this process was itself running: if the timer that
 //! judges fires late, the machine was starved, heartbeats may be waiting unread, and every lease is
-//! extended by as much. After gaining leadership every node has
-//! [`limits::NODE_DOWN_AFTER`] to reconnect before its silence counts.
+//! extended by as much. After gaining leadership every node has [`RECONNECT_GRACE`] to reconnect
+//! before its silence counts.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,6 +12,12 @@ use ballast_model::{Millis, NodeId, NodeStatus, limits};
 
 /// How often leases are judged.
 pub const TICK: Duration = Duration::from_millis(50);
+
+/// How long agents may take to find a new leader, or the same after a restart: their waits between
+/// tries grow to seconds. Tasks run on meanwhile, and replacing all of them because their agents
+/// were slow to call could not be taken back; so it is longer than
+/// [`limits::NODE_DOWN_AFTER`].
+pub const RECONNECT_GRACE: Duration = Duration::from_secs(5);
 
 /// Lateness of the timer that is not worth extending leases for.
 const TOLERANCE: Duration = Duration::from_millis(10);
@@ -33,7 +39,7 @@ impl Leases {
     pub fn new(now: Instant) -> Self {
         Self {
             heard: BTreeMap::new(),
-            since: now + after(limits::NODE_DOWN_AFTER),
+            since: now + RECONNECT_GRACE,
         }
     }
 
@@ -103,9 +109,9 @@ mod tests {
         let start = Instant::now();
         let leases = Leases::new(start);
         let at = |ms| leases.judge(NODE, NodeStatus::Ready, start + ms * MS);
-        assert_eq!(at(1400), NodeStatus::Ready);
-        assert_eq!(at(1600), NodeStatus::Suspect);
-        assert_eq!(at(2100), NodeStatus::Down);
+        assert_eq!(at(5400), NodeStatus::Ready);
+        assert_eq!(at(5600), NodeStatus::Suspect);
+        assert_eq!(at(6100), NodeStatus::Down);
         let down = leases.judge(NODE, NodeStatus::Down, start + 100 * MS);
         assert_eq!(down, NodeStatus::Down, "grace revives nobody");
     }

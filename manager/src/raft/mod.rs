@@ -23,7 +23,6 @@ use std::time::Duration;
 
 use ballast_link::{Link, LinkError, TlsStream};
 use ballast_model::ManagerId;
-use openraft::error::{InitializeError, RaftError};
 use openraft::{Raft, RaftMetrics, ServerState, SnapshotPolicy};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -162,9 +161,8 @@ impl Consensus {
                 address: address.to_owned(),
             },
         )]);
-        match raft.initialize(members).await {
-            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
-            Err(error) => return Err(failed(error)),
+        if !raft.is_initialized().await.map_err(failed)? {
+            raft.initialize(members).await.map_err(failed)?;
         }
         let mut tasks = JoinSet::new();
         let (proposer, writer) =

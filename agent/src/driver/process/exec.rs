@@ -72,6 +72,9 @@ fn become_program(agent: &mut UnixStream) -> Result<std::convert::Infallible, St
     // A session of its own: no terminal's Ctrl-C reaches it, and its group can be killed whole.
     // It fails only for a group's leader, which already has what is wanted here.
     let _ = rustix::process::setsid();
+    // Our allocator turns huge pages off for this process, and that would pass to the program; the
+    // system's own setting is to hold for it. Kernels without huge pages do not know the switch.
+    let _ = rustix::thread::disable_transparent_huge_pages(false);
     for file in &spec.cgroup_files {
         fs::write(file, "0").map_err(|error| format!("cannot join {}: {error}", file.display()))?;
     }
