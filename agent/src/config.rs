@@ -51,8 +51,20 @@ pub struct RawConfig {
 
 /// The keys of a [`RawConfig`], for the error that names the nearest one.
 const KEYS: [&str; 14] = [
-    "join", "managers", "name", "address", "data_dir", "ports", "labels", "cpu", "memory",
-    "task_slots", "admin", "stop_tasks_on_exit", "log_bytes", "log_files",
+    "join",
+    "managers",
+    "name",
+    "address",
+    "data_dir",
+    "ports",
+    "labels",
+    "cpu",
+    "memory",
+    "task_slots",
+    "admin",
+    "stop_tasks_on_exit",
+    "log_bytes",
+    "log_files",
 ];
 
 /// A configuration that can be used.
@@ -128,11 +140,9 @@ impl RawConfig {
     /// # Errors
     /// [`InvalidConfig`] for the first key that is wrong.
     pub fn validate(self) -> Result<Config, InvalidConfig> {
-        let join: Option<JoinToken> = self
-            .join
-            .map(|token| token.parse())
-            .transpose()
-            .map_err(|error: ballast_link::token::InvalidToken| invalid("join", error.to_string()))?;
+        let join: Option<JoinToken> = self.join.map(|token| token.parse()).transpose().map_err(
+            |error: ballast_link::token::InvalidToken| invalid("join", error.to_string()),
+        )?;
         let mut managers: Vec<String> = self.managers.iter().map(|text| with_port(text)).collect();
         if let Some(manager) = join.as_ref().and_then(|token| token.manager.as_ref())
             && managers.is_empty()
@@ -148,19 +158,28 @@ impl RawConfig {
         };
         let admin = match self.admin.as_deref().unwrap_or(DEFAULT_ADMIN) {
             "off" => None,
-            text => Some(text.parse().map_err(|_| {
-                invalid("admin", format!("`{text}` is not IP:PORT, nor `off`"))
-            })?),
+            text => Some(
+                text.parse()
+                    .map_err(|_| invalid("admin", format!("`{text}` is not IP:PORT, nor `off`")))?,
+            ),
         };
-        if self.address.is_some_and(|address| address.is_unspecified() || address.is_multicast()) {
+        if self
+            .address
+            .is_some_and(|address| address.is_unspecified() || address.is_multicast())
+        {
             let reason = "is not an address that others can connect to";
             return Err(invalid("address", reason));
         }
         if self.cpu == Some(MilliCpu(0)) || self.memory == Some(Bytes(0)) {
-            return Err(invalid("cpu, memory", "must be more than 0; leave it out for all there is"));
+            return Err(invalid(
+                "cpu, memory",
+                "must be more than 0; leave it out for all there is",
+            ));
         }
         let logs = Bounds {
-            bytes: self.log_bytes.map_or(Bounds::default().bytes, |bytes| bytes.0),
+            bytes: self
+                .log_bytes
+                .map_or(Bounds::default().bytes, |bytes| bytes.0),
             files: self.log_files.unwrap_or(Bounds::default().files),
         };
         if logs.bytes < 64 << 10 || logs.files == 0 {
@@ -172,7 +191,10 @@ impl RawConfig {
             name,
             address: self.address,
             data_dir: self.data_dir.unwrap_or_else(|| paths::data_dir("agent")),
-            ports: self.ports.as_deref().map_or(Ok(PortRange::DEFAULT), parse_ports)?,
+            ports: self
+                .ports
+                .as_deref()
+                .map_or(Ok(PortRange::DEFAULT), parse_ports)?,
             labels: self.labels,
             cpu: self.cpu,
             memory: self.memory,
@@ -190,7 +212,10 @@ fn with_port(text: &str) -> String {
     let bare_v6 = text.parse::<std::net::Ipv6Addr>().is_ok();
     if bare_v6 {
         format!("[{text}]:{DEFAULT_MANAGER_PORT}")
-    } else if text.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+    } else if text
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| port.parse::<u16>().is_ok())
+    {
         text.to_owned()
     } else {
         format!("{text}:{DEFAULT_MANAGER_PORT}")
@@ -205,14 +230,23 @@ fn parse_ports(text: &str) -> Result<PortRange, InvalidConfig> {
         };
         (range.first > 0 && !range.is_empty()).then_some(range)
     });
-    range.ok_or_else(|| invalid("ports", format!("`{text}` is not FIRST-LAST, such as 20000-29999")))
+    range.ok_or_else(|| {
+        invalid(
+            "ports",
+            format!("`{text}` is not FIRST-LAST, such as 20000-29999"),
+        )
+    })
 }
 
 /// Returns the host's name made a DNS label.
 fn host_name() -> String {
     let uname = rustix::system::uname();
     let name = uname.nodename().to_string_lossy();
-    let first = name.split('.').next().unwrap_or_default().to_ascii_lowercase();
+    let first = name
+        .split('.')
+        .next()
+        .unwrap_or_default()
+        .to_ascii_lowercase();
     match validate_name("name", &first) {
         Ok(()) => first,
         Err(error) => error.nearest.unwrap_or_else(|| "node".to_owned()),
@@ -245,7 +279,10 @@ mod tests {
         assert_eq!(config.managers, ["a:7400", "b:1", "[::1]:7400"]);
         assert_eq!((config.ports.len(), config.admin), (11, None));
         for (change, field) in [
-            ((|raw| raw.ports = Some("9-1".to_owned())) as fn(&mut RawConfig), "ports"),
+            (
+                (|raw| raw.ports = Some("9-1".to_owned())) as fn(&mut RawConfig),
+                "ports",
+            ),
             (|raw| raw.name = Some(String::new()), "name"),
             (|raw| raw.join = Some("x".to_owned()), "join"),
             (|raw| raw.address = "0.0.0.0".parse().ok(), "address"),

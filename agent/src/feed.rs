@@ -93,7 +93,9 @@ pub struct Feeds {
 
 impl Feeds {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<IngressId, Ingress>> {
-        self.ingresses.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ingresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Queues a change for every ingress that is connected.
@@ -164,7 +166,8 @@ impl Connection {
                 backoff.reset();
                 said.clear();
             }
-            let reason = error.map_or_else(|| "it closed the connection".to_owned(), |e| e.to_string());
+            let reason =
+                error.map_or_else(|| "it closed the connection".to_owned(), |e| e.to_string());
             if reason != said {
                 tracing::warn!(ingress = %self.ingress, address = %self.address, reason, "no feed to an ingress");
                 said = reason;
@@ -208,7 +211,10 @@ impl Connection {
         link.sender.queue(&hello)?;
         self.sync(&mut link.sender).await?;
         let welcome = tokio::time::timeout(WELCOME_LIMIT, link.receiver.recv());
-        match welcome.await.map_err(|_| LinkError::Stalled(WELCOME_LIMIT))?? {
+        match welcome
+            .await
+            .map_err(|_| LinkError::Stalled(WELCOME_LIMIT))??
+        {
             Some(IngressToAgent::Welcome) => {}
             Some(other) => self.handle(other),
             None => return Ok(()),
@@ -243,10 +249,16 @@ impl Connection {
         let Some(changes) = self.queue.take() else {
             return self.sync(sender).await;
         };
-        for change in changes {
-            sender.queue(&AgentToIngress::Change(change))?;
+        for change in &changes {
+            sender.queue(&AgentToIngress::Change(*change))?;
         }
-        sender.flush().await
+        sender.flush().await?;
+        let now = crate::shell::now().wall;
+        for change in changes {
+            let micros = now.0.saturating_sub(change.seen.0);
+            self.agent.metrics.pushed(Duration::from_micros(micros));
+        }
+        Ok(())
     }
 
     fn handle(&self, message: IngressToAgent) {
@@ -255,7 +267,9 @@ impl Connection {
             IngressToAgent::Probe {
                 assignment,
                 timeout,
-            } => self.agent.dispatch(Event::ProbeRequested(assignment, timeout)),
+            } => self
+                .agent
+                .dispatch(Event::ProbeRequested(assignment, timeout)),
             IngressToAgent::Drained {
                 assignment,
                 sequence,

@@ -30,7 +30,14 @@ fn memory() -> Bytes {
     let info = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kib = info
         .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse().ok())
+        .find_map(|line| {
+            line.strip_prefix("MemTotal:")?
+                .trim()
+                .strip_suffix("kB")?
+                .trim()
+                .parse()
+                .ok()
+        })
         .unwrap_or(0u64);
     let total = kib.saturating_mul(1024);
     Bytes(total - total / 100 * RESERVE_PERCENT)

@@ -126,8 +126,12 @@ impl ManagerLink {
         let mut link: Link<AgentToManager, ManagerToAgent> = Link::new(stream, identity);
         link.sender.send(&self.hello()).await?;
         let answer = tokio::time::timeout(WELCOME_LIMIT, link.receiver.recv());
-        match answer.await.map_err(|_| LinkError::Stalled(WELCOME_LIMIT))?? {
-            Some(ManagerToAgent::Welcome { cluster }) if cluster == self.trust.identity().cluster => {}
+        match answer
+            .await
+            .map_err(|_| LinkError::Stalled(WELCOME_LIMIT))??
+        {
+            Some(ManagerToAgent::Welcome { cluster })
+                if cluster == self.trust.identity().cluster => {}
             Some(ManagerToAgent::Welcome { cluster }) => {
                 return Err(LinkError::OtherCluster {
                     ours: self.trust.identity().cluster,
@@ -138,7 +142,11 @@ impl ManagerLink {
                 return Ok(leader.map_or(Ended::NoLeader, Ended::Redirect));
             }
             Some(ManagerToAgent::Refused(reason)) => return Ok(Ended::Refused(reason)),
-            Some(_) => return Ok(Ended::Refused("it speaks before it says welcome".to_owned())),
+            Some(_) => {
+                return Ok(Ended::Refused(
+                    "it speaks before it says welcome".to_owned(),
+                ));
+            }
             None => return Ok(Ended::Closed),
         }
         *worked = true;
@@ -163,12 +171,17 @@ impl ManagerLink {
 pub(crate) async fn resolve(managers: &[String], turn: usize) -> Result<SocketAddr, LinkError> {
     let none = |text: String| LinkError::Refused(text);
     if managers.is_empty() {
-        return Err(none("no manager is known; give one with --manager".to_owned()));
+        return Err(none(
+            "no manager is known; give one with --manager".to_owned(),
+        ));
     }
     let name = &managers[turn % managers.len()];
     let found = tokio::net::lookup_host(name).await;
-    let mut found = found.map_err(|error| none(format!("cannot find manager `{name}`: {error}")))?;
-    found.next().ok_or_else(|| none(format!("manager `{name}` has no address")))
+    let mut found =
+        found.map_err(|error| none(format!("cannot find manager `{name}`: {error}")))?;
+    found
+        .next()
+        .ok_or_else(|| none(format!("manager `{name}` has no address")))
 }
 
 /// One connection that was welcomed.
@@ -202,7 +215,7 @@ impl<'a> Session<'a> {
             tokio::select! {
                 biased;
                 message = link.receiver.recv() => match message? {
-                    Some(message) => ended = self.handle(message).await?,
+                    Some(message) => ended = self.handle(message),
                     None => ended = Some(Ended::Closed),
                 },
                 () = agent.reports.changed() => {
@@ -262,7 +275,7 @@ impl<'a> Session<'a> {
         sender.send(&AgentToManager::Renew { csr }).await
     }
 
-    async fn handle(&mut self, message: ManagerToAgent) -> Result<Option<Ended>, LinkError> {
+    fn handle(&mut self, message: ManagerToAgent) -> Option<Ended> {
         let link = self.link;
         match message {
             ManagerToAgent::Welcome { .. } => {}
@@ -295,11 +308,11 @@ impl<'a> Session<'a> {
                 }
             }
             ManagerToAgent::Redirect { leader } => {
-                return Ok(Some(leader.map_or(Ended::NoLeader, Ended::Redirect)));
+                return Some(leader.map_or(Ended::NoLeader, Ended::Redirect));
             }
-            ManagerToAgent::Refused(reason) => return Ok(Some(Ended::Refused(reason))),
+            ManagerToAgent::Refused(reason) => return Some(Ended::Refused(reason)),
         }
-        Ok(None)
+        None
     }
 
     fn read_logs(&mut self, request: Request, assignment: ballast_model::AssignmentId) {

@@ -5,8 +5,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use ballast_model::{Exit, TaskId, TaskState};
-use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
@@ -46,6 +46,12 @@ impl MetricConstructor<Histogram> for StartBuckets {
     }
 }
 
+fn push_histogram() -> Histogram {
+    Histogram::new([
+        0.000_02, 0.000_05, 0.0001, 0.000_25, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25,
+    ])
+}
+
 type Seconds = Counter<f64, AtomicU64>;
 
 /// The agent's metrics.
@@ -54,6 +60,7 @@ pub struct Metrics {
     registry: Registry,
     cpu: Family<ByService, Seconds>,
     starts: Family<ByService, Histogram, StartBuckets>,
+    pushes: Histogram,
     rejections: Family<ByService, Counter>,
     exits: Family<ByResult, Counter>,
     probes: Family<ByResult, Counter>,
@@ -67,6 +74,7 @@ impl Default for Metrics {
         let mut registry = Registry::with_prefix("ballast_agent");
         let cpu = Family::default();
         let starts = Family::new_with_constructor(StartBuckets);
+        let pushes = push_histogram();
         let rejections = Family::default();
         let exits = Family::default();
         let probes = Family::default();
@@ -83,6 +91,12 @@ impl Default for Metrics {
             Unit::Seconds,
             Family::clone(&starts),
         );
+        registry.register_with_unit(
+            "push_duration",
+            "From a change of health seen to it written to an ingress's connection",
+            Unit::Seconds,
+            pushes.clone(),
+        );
         let help = "Tasks that could not be started";
         registry.register("task_rejections", help, Family::clone(&rejections));
         let help = "Tasks that ended, by how";
@@ -94,6 +108,7 @@ impl Default for Metrics {
             registry,
             cpu,
             starts,
+            pushes,
             rejections,
             exits,
             probes,
@@ -108,7 +123,13 @@ impl Metrics {
         let labels = ByService {
             service: service.to_owned(),
         };
-        self.starts.get_or_create(&labels).observe(took.as_secs_f64());
+        self.starts
+            .get_or_create(&labels)
+            .observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn pushed(&self, took: Duration) {
+        self.pushes.observe(took.as_secs_f64());
     }
 
     pub(crate) fn rejected(&self, service: &str) {
@@ -126,19 +147,26 @@ impl Metrics {
             Exit::Unknown => "unknown",
         };
         let service = service.to_owned();
-        self.exits.get_or_create(&ByResult { service, result }).inc();
+        self.exits
+            .get_or_create(&ByResult { service, result })
+            .inc();
     }
 
     pub(crate) fn probed(&self, service: &str, success: bool) {
         let result = if success { "success" } else { "failure" };
         let service = service.to_owned();
-        self.probes.get_or_create(&ByResult { service, result }).inc();
+        self.probes
+            .get_or_create(&ByResult { service, result })
+            .inc();
     }
 
     /// Counts the last of a try's CPU time.
     pub(crate) fn ended(&self, service: &str, task: TaskId, ticks: u64) {
         self.count_cpu(service, task, ticks);
-        self.counted.lock().unwrap_or_else(PoisonError::into_inner).remove(&task);
+        self.counted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&task);
     }
 
     fn count_cpu(&self, service: &str, task: TaskId, ticks: u64) {
@@ -147,13 +175,20 @@ impl Metrics {
         let labels = ByService {
             service: service.to_owned(),
         };
-        #[allow(clippy::cast_precision_loss, reason = "CPU ticks of a task fit 52 bits")]
+        #[allow(
+            clippy::cast_precision_loss,
+            reason = "CPU ticks of a task fit 52 bits"
+        )]
         let seconds = ticks.saturating_sub(before) as f64 / TICKS_PER_SECOND;
         self.cpu.get_or_create(&labels).inc_by(seconds);
     }
 
     /// Returns the exposition in the Prometheus text format. Reads `/proc` for each live try.
-    pub fn render(&self, live: &[(String, TaskId, Process)], states: &BTreeMap<TaskState, usize>) -> String {
+    pub fn render(
+        &self,
+        live: &[(String, TaskId, Process)],
+        states: &BTreeMap<TaskState, usize>,
+    ) -> String {
         for (service, task, process) in live {
             if let Some(stat) = Stat::read(process.pid)
                 && stat.start_time == process.start_time
@@ -166,7 +201,9 @@ impl Metrics {
             let labels = ByState {
                 state: state.to_string(),
             };
-            self.tasks.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
+            self.tasks
+                .get_or_create(&labels)
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         let mut text = String::new();
         // Writing into a String does not fail.

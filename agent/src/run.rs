@@ -14,12 +14,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 use crate::config::Config;
-use crate::driver::process::{Cgroups, ProcessDriver};
+use crate::driver::process::{Cgroups, ProcessDriver, raise_nofile};
 use crate::feed::Feeds;
 use crate::logs::Logs;
 use crate::manager::{ManagerLink, resolve};
 use crate::shell::{Agent, Parts, now};
-use crate::store::{Store, StoreError};
+use crate::store::{Loaded, Store, StoreError};
 use crate::{admin, machine};
 
 /// Between two attempts to join, at first and at most.
@@ -29,7 +29,9 @@ const REJOIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
     /// It has no certificate and no token to get one with.
-    #[error("this agent has not joined a cluster: give it a token with --join (`ballast node join-token agent` on a manager prints one)")]
+    #[error(
+        "this agent has not joined a cluster: give it a token with --join (`ballast node join-token agent` on a manager prints one)"
+    )]
     NotJoined,
     /// Its certificate is of another cluster than the token, or of another role.
     #[error("the certificate in {path} {reason}; remove it to join anew")]
@@ -80,21 +82,8 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
         Some(address) => address,
         None => own_address(&config.managers).await,
     };
-    let tasks = config.data_dir.join("tasks");
     let ingresses = store.1.ingresses.clone();
-    let agent = Agent::start(Parts {
-        driver: ProcessDriver {
-            executable: config.executable.clone(),
-            folder: tasks.clone(),
-            node,
-            node_name: config.name.clone(),
-            cgroups: Cgroups::detect(node),
-        },
-        address,
-        store,
-        logs: Logs::new(tasks, config.logs),
-        seed: seed(),
-    });
+    let agent = start(&config, node, address, store);
     tracing::info!(node_id = %node, name = config.name, %address, "agent runs");
     // The tasks outlive the links: an agent that stops its tasks still tells the ingresses.
     let links = CancellationToken::new();
@@ -102,7 +91,12 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
     let timer = tokio::spawn(agent.clone().keep_time(links.clone()));
     let ready = Arc::new(AtomicBool::new(false));
     if let Some(listener) = listener {
-        tokio::spawn(admin::serve(listener, agent.clone(), ready.clone(), links.clone()));
+        tokio::spawn(admin::serve(
+            listener,
+            agent.clone(),
+            ready.clone(),
+            links.clone(),
+        ));
     }
     let link = ManagerLink {
         agent: agent.clone(),
@@ -133,6 +127,25 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
     Ok(())
 }
 
+/// Takes up the tasks of this node.
+fn start(config: &Config, node: NodeId, address: IpAddr, store: (Store, Loaded)) -> Arc<Agent> {
+    let folder = config.data_dir.join("tasks");
+    Agent::start(Parts {
+        driver: ProcessDriver {
+            executable: config.executable.clone(),
+            folder: folder.clone(),
+            node,
+            node_name: config.name.clone(),
+            cgroups: Cgroups::detect(node),
+            nofile: raise_nofile(),
+        },
+        address,
+        store,
+        logs: Logs::new(folder, config.logs),
+        seed: seed(),
+    })
+}
+
 /// Keeps the managers' addresses for a later start that is told none, or takes those of an earlier.
 fn remember_managers(config: &mut Config) {
     let file = config.data_dir.join("managers");
@@ -154,7 +167,8 @@ async fn join(config: &Config, folder: &Path) -> Result<Credentials, AgentError>
         if credentials.identity.role != Role::Agent {
             return Err(wrong("is not that of an agent"));
         }
-        let other = |token: &ballast_link::JoinToken| token.ca_digest != ca_digest(credentials.ca());
+        let other =
+            |token: &ballast_link::JoinToken| token.ca_digest != ca_digest(credentials.ca());
         if config.join.as_ref().is_some_and(other) {
             return Err(wrong("is of another cluster than the join token"));
         }

@@ -4,6 +4,7 @@
 //! in the order in which they were decided; therefore no effect blocks. What takes time is spawned
 //! and comes back as another event.
 
+mod housekeeping;
 mod probes;
 mod tasks;
 
@@ -31,6 +32,9 @@ use crate::worker::{Effect, Event, Now, Process, Record, Worker};
 /// Programs that are being started at once. Each takes a thread for some milliseconds; more would
 /// only make them wait for the same cores.
 const STARTS_AT_ONCE: usize = 16;
+/// Searches for what dead tasks have left behind that run at once: without cgroups each reads all
+/// of `/proc`.
+const SWEEPS_AT_ONCE: usize = 4;
 /// Probe commands that run at once.
 const COMMANDS_AT_ONCE: usize = 16;
 /// The longest wait for the tasks of an agent that stops them when it ends, beyond their own drain
@@ -41,7 +45,9 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
 /// Returns the time by both clocks.
 pub fn now() -> Now {
-    let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let wall = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     Now {
         mono: Instant::now(),
         wall: Timestamp(u64::try_from(wall.as_micros()).unwrap_or(u64::MAX)),
@@ -72,6 +78,9 @@ pub struct Agent {
     address: IpAddr,
     starts: Arc<Semaphore>,
     commands: Arc<Semaphore>,
+    sweeps: Arc<Semaphore>,
+    /// Assignments that are over and whose cgroups and folders are still there.
+    retired: Mutex<Vec<AssignmentId>>,
     rearmed: Notify,
     /// Ends every watch, probe and start of this life.
     life: CancellationToken,
@@ -79,7 +88,9 @@ pub struct Agent {
 
 impl std::fmt::Debug for Agent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Agent").field("node", &self.driver.node).finish_non_exhaustive()
+        f.debug_struct("Agent")
+            .field("node", &self.driver.node)
+            .finish_non_exhaustive()
     }
 }
 
@@ -118,6 +129,8 @@ impl Agent {
             address: parts.address,
             starts: Arc::new(Semaphore::new(STARTS_AT_ONCE)),
             commands: Arc::new(Semaphore::new(COMMANDS_AT_ONCE)),
+            sweeps: Arc::new(Semaphore::new(SWEEPS_AT_ONCE)),
+            retired: Mutex::default(),
             rearmed: Notify::new(),
             life: CancellationToken::new(),
         });
@@ -125,7 +138,10 @@ impl Agent {
             tracing::warn!(notice, "limits");
         }
         let (records, strays) = find_survivors(&agent.driver, loaded.records);
-        let adopted = records.iter().filter(|record| record.process.is_some()).count();
+        let adopted = records
+            .iter()
+            .filter(|record| record.process.is_some())
+            .count();
         tracing::info!(
             assignments = loaded.set.assignments.len(),
             adopted,
@@ -159,7 +175,11 @@ impl Agent {
             self.run(effect);
         }
         let after = state.worker.next_deadline();
-        let strays = if fresh_set { state.worker.take_strays() } else { BTreeMap::new() };
+        let strays = if fresh_set {
+            state.worker.take_strays()
+        } else {
+            BTreeMap::new()
+        };
         drop(state);
         if after.is_some_and(|after| before.is_none_or(|before| after < before)) {
             self.rearmed.notify_one();
@@ -170,9 +190,9 @@ impl Agent {
         }
     }
 
-    /// Keeps the worker's timer and the logs' bounds until `shutdown`.
+    /// Keeps the worker's timer, the logs' bounds and the folders until `shutdown`.
     pub async fn keep_time(self: Arc<Self>, shutdown: CancellationToken) {
-        let logs = tokio::spawn(self.clone().keep_logs(shutdown.clone()));
+        let house = tokio::spawn(self.clone().keep_house(shutdown.clone()));
         loop {
             let deadline = self.lock().worker.next_deadline();
             let due = async {
@@ -187,29 +207,20 @@ impl Agent {
                 () = due => self.dispatch(Event::Tick),
             }
         }
-        drop(logs.await);
-    }
-
-    async fn keep_logs(self: Arc<Self>, shutdown: CancellationToken) {
-        let mut interval = tokio::time::interval(Logs::check_interval());
-        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                _ = interval.tick() => {}
-            }
-            let logs = self.logs.clone();
-            // A panic in there would be a bug of ours; the next round tries again.
-            drop(tokio::task::spawn_blocking(move || logs.check(Instant::now())).await);
-        }
+        drop(house.await);
     }
 
     /// Ends all tasks as their policies say, and returns when they have ended.
     pub async fn stop_tasks(self: &Arc<Self>) {
         let longest = {
             let state = self.lock();
-            let stops = state.worker.live().map(|(bound, ..)| &bound.template.task.stop);
-            stops.map(|stop| stop.drain.to_duration() + stop.grace.to_duration()).max()
+            let stops = state
+                .worker
+                .live()
+                .map(|(bound, ..)| &bound.template.task.stop);
+            stops
+                .map(|stop| stop.drain.to_duration() + stop.grace.to_duration())
+                .max()
         };
         self.dispatch(Event::StopAll);
         let limit = longest.unwrap_or_default() + STOP_MARGIN;
@@ -274,7 +285,8 @@ impl Agent {
     pub fn live(&self) -> Vec<(String, TaskId, Process)> {
         let state = self.lock();
         let live = state.worker.live();
-        live.map(|(bound, task, process)| (bound.template.name.clone(), task, process)).collect()
+        live.map(|(bound, task, process)| (bound.template.name.clone(), task, process))
+            .collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -302,7 +314,10 @@ impl Agent {
     fn forget(self: &Arc<Self>, assignment: AssignmentId) {
         self.store.forget(assignment);
         self.logs.forget(assignment);
-        self.driver.forget(assignment);
+        self.retired
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(assignment);
     }
 }
 

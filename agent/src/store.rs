@@ -43,7 +43,9 @@ pub enum StoreError {
     #[error("data folder {0} is in use by another agent; give this one its own with --data-dir")]
     InUse(PathBuf),
     /// A newer build has written it.
-    #[error("data folder {path} was written by a newer version (layout {found}, this build knows {LAYOUT})")]
+    #[error(
+        "data folder {path} was written by a newer version (layout {found}, this build knows {LAYOUT})"
+    )]
     Newer {
         /// Which.
         path: PathBuf,
@@ -141,10 +143,7 @@ impl Store {
             .name("agent-store".to_owned())
             .spawn(move || writer.write_until_closed())
             .map_err(failed)?;
-        let store = Self {
-            shared,
-            lock,
-        };
+        let store = Self { shared, lock };
         Ok((store, loaded))
     }
 
@@ -162,7 +161,10 @@ impl Store {
 
     /// Keeps the newest record of an assignment.
     pub fn keep(&self, record: Record) {
-        self.shared.lock().records.insert(record.assignment, Some(record));
+        self.shared
+            .lock()
+            .records
+            .insert(record.assignment, Some(record));
         self.shared.changed.notify_all();
     }
 
@@ -187,7 +189,11 @@ impl Store {
         let pending = self.shared.lock();
         let unwritten = |pending: &mut Pending| pending.busy || !pending.is_empty();
         // A disk that is full does not keep the agent from ending.
-        drop(self.shared.changed.wait_timeout_while(pending, limit, unwritten));
+        drop(
+            self.shared
+                .changed
+                .wait_timeout_while(pending, limit, unwritten),
+        );
     }
 }
 
@@ -206,7 +212,10 @@ impl Shared {
             pending.busy = false;
             self.changed.notify_all();
             while pending.is_empty() && !pending.closed {
-                pending = self.changed.wait(pending).unwrap_or_else(PoisonError::into_inner);
+                pending = self
+                    .changed
+                    .wait(pending)
+                    .unwrap_or_else(PoisonError::into_inner);
             }
             if pending.is_empty() {
                 return;
@@ -271,7 +280,9 @@ impl Shared {
 
 fn check_layout(data: &Path, folder: &Path) -> Result<(), StoreError> {
     let path = folder.join("layout");
-    let found = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
+    let found = fs::read_to_string(&path)
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
     match found {
         Some(found) if found > LAYOUT => Err(StoreError::Newer {
             path: data.to_owned(),
@@ -388,7 +399,9 @@ mod tests {
         store.flush(Duration::from_secs(10));
         drop(store);
         let state = folder.path().join("state");
-        let bad = state.join("tasks").join(AssignmentId::from_bits(2).to_string());
+        let bad = state
+            .join("tasks")
+            .join(AssignmentId::from_bits(2).to_string());
         fs::write(&bad, b"garbage").expect("writes");
         fs::write(state.join(ASSIGNMENTS), [0xff; 99]).expect("writes");
         let (_store, loaded) = Store::open(folder.path(), Timestamp(1)).expect("opens");

@@ -25,7 +25,11 @@ fn next_life_adopts_running_tasks_and_restarts_dead_ones() {
     let adopted = node.report(ids[0]).expect("is known without a manager");
     assert_eq!(adopted.task, first.task);
     assert_eq!(adopted.observed.pid, Some(process.pid));
-    assert_eq!(adopted.observed.health, Health::Healthy, "keeps its traffic");
+    assert_eq!(
+        adopted.observed.health,
+        Health::Healthy,
+        "keeps its traffic"
+    );
     let again = node.until(ids[1], "next try", |report| {
         report.restarts == 1 && report.observed.state == TaskState::Running
     });
@@ -53,29 +57,47 @@ fn lost_state_is_made_good_by_what_processes_say_of_themselves() {
     set.assignments.truncate(1);
     node.send(set);
     let adopted = node.until_running(ids[0]);
-    assert_eq!((adopted.task, adopted.observed.pid), (first.task, first.observed.pid));
+    assert_eq!(
+        (adopted.task, adopted.observed.pid),
+        (first.task, first.observed.pid)
+    );
     eventually("stray gone", || !procfs::is_alive(second));
 }
 
 #[test]
 fn exit_of_an_adopted_task_that_is_no_child_is_unknown() {
-    use ballast_agent::driver::process::exit::ExitWatch;
     use ballast_agent::driver::process::adopt;
+    use ballast_agent::driver::process::exit::ExitWatch;
     use ballast_agent::worker::Process;
     // A grandchild: its parent is gone, so its status goes to init.
     let output = std::process::Command::new("sh")
-        .args(["-c", "sleep 0.2 >/dev/null & echo $!"])
+        .args(["-c", "sleep 1000 >/dev/null & echo $!"])
         .output()
         .expect("runs");
-    let pid: u32 = String::from_utf8_lossy(&output.stdout).trim().parse().expect("a pid");
+    let pid: u32 = String::from_utf8_lossy(&output.stdout)
+        .trim()
+        .parse()
+        .expect("a pid");
     let stat = procfs::Stat::read(pid).expect("still sleeps");
-    let process = Process { pid, start_time: stat.start_time };
-    let wrong = Process { pid, start_time: stat.start_time + 1 };
+    let process = Process {
+        pid,
+        start_time: stat.start_time,
+    };
+    let wrong = Process {
+        pid,
+        start_time: stat.start_time + 1,
+    };
     assert!(adopt(wrong).is_err(), "a recycled pid is not adopted");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("starts");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("starts");
     runtime.block_on(async {
         let watch = ExitWatch::new(adopt(process).expect("lives")).expect("watches");
-        tokio::time::timeout(common::DEADLINE, watch.ended()).await.expect("ends");
+        ballast_agent::driver::process::kill_process(process);
+        tokio::time::timeout(common::DEADLINE, watch.ended())
+            .await
+            .expect("ends");
         assert_eq!(watch.reap(), Exit::Unknown);
     });
 }

@@ -52,7 +52,11 @@ fn cuts_lose_nothing(folder: &std::path::Path) {
         }
     }
     let kept = whole(&path);
-    assert!(kept.len() as u64 <= BOUNDS.bytes * 4, "{} bytes are kept", kept.len());
+    assert!(
+        kept.len() as u64 <= BOUNDS.bytes * 4,
+        "{} bytes are kept",
+        kept.len()
+    );
     assert!(kept.len() as u64 >= BOUNDS.bytes * 2);
     assert!(expected.ends_with(&kept), "the newest bytes, without a gap");
     loop {
@@ -68,7 +72,10 @@ fn cuts_lose_nothing(folder: &std::path::Path) {
     assert_eq!(lines.len(), 20_000, "over all parts");
     assert_eq!(lines[0], b"line 40000 of many\n");
     assert_eq!(lines[19_999], b"line 59999 of many\n");
-    assert_eq!(log.tail(1, 1 << 20).expect("reads").0, b"line 59999 of many\n");
+    assert_eq!(
+        log.tail(1, 1 << 20).expect("reads").0,
+        b"line 59999 of many\n"
+    );
 }
 
 #[test]
@@ -121,7 +128,10 @@ print('done'); time.sleep(1000)
         .skip(1)
         .filter_map(|line| line.strip_prefix("line ")?.parse().ok())
         .collect();
-    assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "no line is missing");
+    assert!(
+        numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]),
+        "no line is missing"
+    );
     assert_eq!(numbers.last(), Some(&299_999));
     println!("largest: {largest} bytes; kept lines: {}", numbers.len());
     assert!(largest < 6 << 20, "{largest} bytes at once");
@@ -134,12 +144,20 @@ fn tail_and_follow_send_whole_lines_of_both_streams() {
     let task = folder.path().join(id.to_string());
     std::fs::create_dir_all(&task).expect("makes a folder");
     let mut out = append(&task.join("stdout"));
-    append(&task.join("stderr")).write_all(b"oops \xff\n").expect("writes");
+    append(&task.join("stderr"))
+        .write_all(b"oops \xff\n")
+        .expect("writes");
     out.write_all(b"one\ntwo\nthree\nfo").expect("writes");
     let logs = Logs::new(folder.path().to_owned(), BOUNDS);
-    assert!(logs.find(ballast_model::AssignmentId::from_bits(6)).is_none());
+    assert!(
+        logs.find(ballast_model::AssignmentId::from_bits(6))
+            .is_none()
+    );
     let logs = logs.find(id).expect("has logs");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("starts");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("starts");
     runtime.block_on(async {
         let (sender, mut lines) = tokio::sync::mpsc::channel(8);
         let cancel = CancellationToken::new();
@@ -148,7 +166,12 @@ fn tail_and_follow_send_whole_lines_of_both_streams() {
             tail: 3,
             follow: true,
         };
-        let reader = tokio::spawn(read::serve(Arc::clone(&logs), request, sender, cancel.clone()));
+        let reader = tokio::spawn(read::serve(
+            Arc::clone(&logs),
+            request,
+            sender,
+            cancel.clone(),
+        ));
         let mut next = async || {
             let message = tokio::time::timeout(common::DEADLINE, lines.recv()).await;
             message.expect("in time").expect("goes on").lines
@@ -160,6 +183,9 @@ fn tail_and_follow_send_whole_lines_of_both_streams() {
         let expected = [b"four".to_vec(), b"five".to_vec()].map(|line| (LogStream::Stdout, line));
         assert_eq!(next().await, expected);
         cancel.cancel();
-        tokio::time::timeout(Duration::from_secs(5), reader).await.expect("ends").expect("well");
+        tokio::time::timeout(Duration::from_secs(5), reader)
+            .await
+            .expect("ends")
+            .expect("well");
     });
 }

@@ -99,7 +99,12 @@ mod tests {
         assert_eq!(status(b"HTTP/1.0 500").expect("is HTTP"), Some(500));
         assert_eq!(status(b"HTTP/1.1 20").expect("so far"), None);
         assert_eq!(status(b"").expect("so far"), None);
-        for garbage in [&b"SSH-2.0-x"[..], b"HTTP/2.0 200", b"HTTP/1.1 abc", b"HTTP/1.1 999"] {
+        for garbage in [
+            &b"SSH-2.0-x"[..],
+            b"HTTP/2.0 200",
+            b"HTTP/1.1 abc",
+            b"HTTP/1.1 999",
+        ] {
             assert!(matches!(status(garbage), Err(ProbeError::NotHttp)));
         }
     }

@@ -35,7 +35,9 @@ fn get(address: SocketAddr) -> Question {
 async fn answer_in_the_range_is_a_success() {
     let address = server(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
     ask(&get(address), LONG).await.expect("healthy");
-    ask(&Question::Tcp { address }, LONG).await.expect("accepts");
+    ask(&Question::Tcp { address }, LONG)
+        .await
+        .expect("accepts");
 }
 
 #[tokio::test]
@@ -44,9 +46,15 @@ async fn every_failure_is_named() {
     let failed = ask(&get(address), LONG).await;
     assert!(matches!(failed, Err(ProbeError::Status(503))));
     let address = server(b"SSH-2.0-OpenSSH\r\n").await;
-    assert!(matches!(ask(&get(address), LONG).await, Err(ProbeError::NotHttp)));
+    assert!(matches!(
+        ask(&get(address), LONG).await,
+        Err(ProbeError::NotHttp)
+    ));
     let address = server(b"").await;
-    assert!(matches!(ask(&get(address), LONG).await, Err(ProbeError::Closed)));
+    assert!(matches!(
+        ask(&get(address), LONG).await,
+        Err(ProbeError::Closed)
+    ));
     let free = {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
         listener.local_addr().expect("has an address")
@@ -64,7 +72,9 @@ async fn hung_server_accepts_and_fails_at_the_timeout() {
     let failed = ask(&get(address), Duration::from_millis(30)).await;
     assert!(matches!(failed, Err(ProbeError::Timeout(_))));
     assert!(begun.elapsed() < Duration::from_secs(2));
-    ask(&Question::Tcp { address }, LONG).await.expect("TCP alone cannot tell");
+    ask(&Question::Tcp { address }, LONG)
+        .await
+        .expect("TCP alone cannot tell");
 }
 
 #[tokio::test]

@@ -140,7 +140,11 @@ impl LogFile {
         file.seek(SeekFrom::Start(head))?;
         let mut part = File::create(self.part(0))?;
         let copied = io::copy(&mut file.take(length), &mut part)?;
-        if copied == length { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+        if copied == length {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        }
     }
 
     /// Returns the last bytes that were written, over all parts, as far as they hold `lines` line
@@ -196,7 +200,9 @@ impl LogFile {
             // Older than the newest part: the reader was too slow for this writer.
             *position = start;
         }
-        let wanted = usize::try_from(end.saturating_sub(*position)).unwrap_or(most).min(most);
+        let wanted = usize::try_from(end.saturating_sub(*position))
+            .unwrap_or(most)
+            .min(most);
         let offset = *position - shift.cut;
         read_at(&file, offset, wanted, position)
     }

@@ -100,14 +100,20 @@ impl Logs {
             return Some(logs.clone());
         }
         let files = Files::of(&self.folder, assignment);
-        files.stdout.exists().then(|| Arc::new(TaskLogs::new(&files)))
+        files
+            .stdout
+            .exists()
+            .then(|| Arc::new(TaskLogs::new(&files)))
     }
 
     /// Looks at every file that is due and cuts those that are too long. Blocks.
     pub fn check(&self, now: Instant) {
         let all: Vec<_> = self.lock().values().cloned().collect();
         for logs in all {
-            let mut next = logs.next_check.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut next = logs
+                .next_check
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             if *next > now {
                 continue;
             }

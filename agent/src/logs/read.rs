@@ -58,13 +58,21 @@ pub async fn serve(
     drop(out.send(last).await);
 }
 
-async fn stream(logs: &Arc<TaskLogs>, request: Request, out: &mpsc::Sender<LogLines>) -> io::Result<()> {
-    let lines = usize::try_from(request.tail).unwrap_or(TAIL_LINES).min(TAIL_LINES);
+async fn stream(
+    logs: &Arc<TaskLogs>,
+    request: Request,
+    out: &mpsc::Sender<LogLines>,
+) -> io::Result<()> {
+    let lines = usize::try_from(request.tail)
+        .unwrap_or(TAIL_LINES)
+        .min(TAIL_LINES);
     let mut readers = Vec::new();
     for place in 0..logs.streams().len() {
         let shared = logs.clone();
         let tail = move || shared.streams()[place].1.tail(lines, TAIL_BYTES);
-        let (bytes, position) = tokio::task::spawn_blocking(tail).await.map_err(io::Error::other)??;
+        let (bytes, position) = tokio::task::spawn_blocking(tail)
+            .await
+            .map_err(io::Error::other)??;
         let mut reader = Reader {
             stream: logs.streams()[place].0,
             place,
@@ -90,11 +98,14 @@ async fn stream(logs: &Arc<TaskLogs>, request: Request, out: &mpsc::Sender<LogLi
             let shared = logs.clone();
             let (place, mut position) = (reader.place, reader.position);
             let read = move || {
-                let bytes = shared.streams()[place].1.read_from(&mut position, FOLLOW_CHUNK);
+                let bytes = shared.streams()[place]
+                    .1
+                    .read_from(&mut position, FOLLOW_CHUNK);
                 bytes.map(|bytes| (bytes, position))
             };
-            let (bytes, position) =
-                tokio::task::spawn_blocking(read).await.map_err(io::Error::other)??;
+            let (bytes, position) = tokio::task::spawn_blocking(read)
+                .await
+                .map_err(io::Error::other)??;
             reader.position = position;
             idle &= bytes.is_empty();
             let found = reader.lines.push(&bytes);
@@ -116,7 +127,12 @@ struct Reader {
 }
 
 /// Sends lines in messages of bounded size; returns whether somebody still takes them.
-async fn send(out: &mpsc::Sender<LogLines>, request: u64, stream: LogStream, lines: Vec<Vec<u8>>) -> bool {
+async fn send(
+    out: &mpsc::Sender<LogLines>,
+    request: u64,
+    stream: LogStream,
+    lines: Vec<Vec<u8>>,
+) -> bool {
     let mut batch = Vec::new();
     let mut size = 0;
     let mut lines = lines.into_iter().peekable();
@@ -154,7 +170,8 @@ impl Lines {
                 None => (piece, false),
             };
             let room = LINE_BYTES - self.partial.len();
-            self.partial.extend_from_slice(&content[..content.len().min(room)]);
+            self.partial
+                .extend_from_slice(&content[..content.len().min(room)]);
             if ends {
                 found.push(std::mem::take(&mut self.partial));
             }

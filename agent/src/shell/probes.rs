@@ -18,7 +18,8 @@ impl Agent {
         let agent = self.clone();
         agent.spawn(async move {
             let result = self.probe(&probe).await;
-            self.metrics.probed(&probe.bound.template.name, result.is_ok());
+            self.metrics
+                .probed(&probe.bound.template.name, result.is_ok());
             self.dispatch(Event::Probed {
                 assignment: probe.bound.assignment.assignment,
                 task: probe.task,
@@ -56,12 +57,16 @@ impl Agent {
             ProbeKind::Tcp { port } => Question::Tcp {
                 address: address(port)?,
             },
-            ProbeKind::Command { argv } => return self.probe_by_command(probe, argv, timeout).await,
+            ProbeKind::Command { argv } => {
+                return self.probe_by_command(probe, argv, timeout).await;
+            }
         };
-        ballast_probe::ask(&question, timeout).await.map_err(|error| ProbeFailure {
-            refused: error.is_refusal(),
-            reason: error.to_string(),
-        })
+        ballast_probe::ask(&question, timeout)
+            .await
+            .map_err(|error| ProbeFailure {
+                refused: error.is_refusal(),
+                reason: error.to_string(),
+            })
     }
 
     async fn probe_by_command(
@@ -96,7 +101,9 @@ impl Agent {
         process::kill_group(command);
         watch.ended().await;
         match watch.reap() {
-            _ if !in_time => Err(failure(format!("the probe command took longer than {timeout:?}"))),
+            _ if !in_time => Err(failure(format!(
+                "the probe command took longer than {timeout:?}"
+            ))),
             Exit::Code(0) => Ok(()),
             exit => Err(failure(format!("the probe command ended with {exit}"))),
         }

@@ -44,9 +44,11 @@ impl Agent {
         let Started { process, pidfd } =
             started.map_err(|error| StartError::Spawn(std::io::Error::other(error)))??;
         self.metrics.started(&bound.template.name, begun.elapsed());
-        let watch = ExitWatch::new(pidfd).map_err(StartError::Spawn).inspect_err(|_| {
-            self.driver.kill(bound.assignment.assignment, process);
-        })?;
+        let watch = ExitWatch::new(pidfd)
+            .map_err(StartError::Spawn)
+            .inspect_err(|_| {
+                self.driver.kill(bound.assignment.assignment, process);
+            })?;
         Ok((process, watch))
     }
 
@@ -75,18 +77,26 @@ impl Agent {
             && stat.start_time == process.start_time
         {
             // Still a zombie, so neither its pid nor its group can mean anybody else.
-            self.metrics.ended(&bound.template.name, task, stat.cpu_ticks);
+            self.metrics
+                .ended(&bound.template.name, task, stat.cpu_ticks);
             process::kill_group(process);
         }
         let exit = watch.reap();
         self.finish(bound, task, process, exit).await;
     }
 
-    async fn finish(self: &Arc<Self>, bound: &Arc<Bound>, task: TaskId, process: Process, exit: Exit) {
+    async fn finish(
+        self: &Arc<Self>,
+        bound: &Arc<Bound>,
+        task: TaskId,
+        process: Process,
+        exit: Exit,
+    ) {
         let assignment = bound.assignment.assignment;
         // With cgroups this is one short file; without, all of /proc.
         let listed = self.driver.cgroups.can_list();
         if !listed || !self.driver.leftovers(assignment, process).is_empty() {
+            let _permit = self.sweeps.acquire().await;
             let driver = self.driver.clone();
             let sweep = tokio::task::spawn_blocking(move || driver.sweep(assignment, process));
             let left = sweep.await.unwrap_or_default();

@@ -85,7 +85,9 @@ fn effective_check(template: &AssignedTemplate) -> Option<HealthCheck> {
     }
     let first = |protocol| {
         let mut ports = template.ports.iter();
-        ports.find(|port| port.protocol == protocol).map(|port| port.name.clone())
+        ports
+            .find(|port| port.protocol == protocol)
+            .map(|port| port.name.clone())
     };
     let probe = if let Some(port) = first(Protocol::Http) {
         ProbeKind::Http {
@@ -304,7 +306,10 @@ impl Worker {
         match event {
             Event::Assignments(set) => self.assignments(set, now, rng, &mut effects),
             Event::Started(assignment, task, process) => {
-                let stray = !self.slots.get(&assignment).is_some_and(|s| s.is_starting(task));
+                let stray = !self
+                    .slots
+                    .get(&assignment)
+                    .is_some_and(|s| s.is_starting(task));
                 if stray {
                     effects.push(Effect::Kill(assignment, task, process));
                 } else {
@@ -398,9 +403,9 @@ impl Worker {
         counts
     }
 
-    /// Returns the binding of an assignment.
-    pub fn bound(&self, assignment: AssignmentId) -> Option<&Arc<Bound>> {
-        self.slots.get(&assignment).map(Slot::bound)
+    /// Returns every assignment that is not over.
+    pub fn assignments_known(&self) -> impl Iterator<Item = AssignmentId> {
+        self.slots.keys().copied()
     }
 
     /// Takes the processes of an earlier life that no assignment of a set has claimed.
@@ -445,14 +450,20 @@ impl Worker {
                 self.with(id, now, rng, effects, Slot::stop);
             }
         }
-        let absent: Vec<_> = self.slots.keys().copied().filter(|id| !present.contains(id)).collect();
+        let absent: Vec<_> = self
+            .slots
+            .keys()
+            .copied()
+            .filter(|id| !present.contains(id))
+            .collect();
         for id in absent {
             self.with(id, now, rng, effects, |slot, context| {
                 slot.withdraw();
                 slot.stop(context);
             });
         }
-        self.templates.retain(|_, template| Arc::strong_count(template) > 1);
+        self.templates
+            .retain(|_, template| Arc::strong_count(template) > 1);
         effects.push(Effect::Applied(self.generation));
     }
 

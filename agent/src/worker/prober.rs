@@ -171,12 +171,21 @@ impl Prober {
                     };
                     (Verdict::Same, Some(ask))
                 }
-                _ => (self.failure(demand, &failure.reason, health, now, rng), None),
+                _ => (
+                    self.failure(demand, &failure.reason, health, now, rng),
+                    None,
+                ),
             },
         }
     }
 
-    fn success(&mut self, demand: bool, health: Health, now: Instant, rng: &mut dyn Rng) -> Verdict {
+    fn success(
+        &mut self,
+        demand: bool,
+        health: Health,
+        now: Instant,
+        rng: &mut dyn Rng,
+    ) -> Verdict {
         self.failures = 0;
         self.successes = self.successes.saturating_add(1);
         let enough = !self.answered || self.successes >= self.check.success_threshold;
@@ -184,7 +193,9 @@ impl Prober {
             self.answered = true;
             self.unhealthy_since = None;
             if !demand {
-                self.next = self.periodic.then(|| now + jittered(self.check.interval, rng));
+                self.next = self
+                    .periodic
+                    .then(|| now + jittered(self.check.interval, rng));
             }
             return if health == Health::Healthy {
                 Verdict::Same

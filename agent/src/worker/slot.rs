@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ballast_model::{
-    Exit, Health, IngressId, Millis, Observed, RestartCondition, Sequence, TaskId,
-    TaskState, Timestamp, limits,
+    Exit, Health, IngressId, Millis, Observed, RestartCondition, Sequence, TaskId, TaskState,
+    Timestamp, limits,
 };
 use ballast_wire::agent::TaskReport;
 use ballast_wire::feed::EndpointHealth;
@@ -159,7 +159,11 @@ impl Slot {
         let answered = health == Health::Healthy;
         self.process = Some(process);
         self.phase = Phase::Running;
-        self.prober = Some(Prober::new(self.bound.check.as_ref(), answered, context.now.mono));
+        self.prober = Some(Prober::new(
+            self.bound.check.as_ref(),
+            answered,
+            context.now.mono,
+        ));
         if answered || self.bound.check.is_none() {
             self.health = Health::Healthy;
         }
@@ -170,16 +174,13 @@ impl Slot {
 
     // What others ask of it.
 
-    pub(super) const fn bound(&self) -> &Arc<Bound> {
-        &self.bound
-    }
-
     pub(super) const fn state(&self) -> TaskState {
         self.state
     }
 
     pub(super) fn live(&self) -> Option<(&Arc<Bound>, TaskId, Process)> {
-        self.process.map(|process| (&self.bound, self.task, process))
+        self.process
+            .map(|process| (&self.bound, self.task, process))
     }
 
     pub(super) fn is_starting(&self, task: TaskId) -> bool {
@@ -200,10 +201,8 @@ impl Slot {
                 waiting,
                 ..
             } if waiting.values().any(|answered| !answered) => Some(*until.min(answer_by)),
-            Phase::Draining { until, .. } => Some(*until),
-            Phase::Stopping { kill_at } => Some(*kill_at),
-            Phase::Killing { again, .. } => Some(*again),
-            Phase::Backoff { until } => Some(*until),
+            Phase::Draining { until, .. } | Phase::Backoff { until } => Some(*until),
+            Phase::Stopping { kill_at: at } | Phase::Killing { again: at, .. } => Some(*at),
         }
     }
 
@@ -292,7 +291,10 @@ impl Slot {
     }
 
     pub(super) fn exited(&mut self, task: TaskId, exit: Exit, context: &mut Context<'_>) {
-        let idle = matches!(self.phase, Phase::Starting | Phase::Backoff { .. } | Phase::Ended);
+        let idle = matches!(
+            self.phase,
+            Phase::Starting | Phase::Backoff { .. } | Phase::Ended
+        );
         if self.task != task || idle {
             return;
         }
@@ -417,7 +419,10 @@ impl Slot {
             Phase::Backoff { .. } => {
                 self.phase = Phase::Ended;
                 let last = std::mem::take(&mut self.message);
-                self.note(format!("stopped while it waited for another try: {last}"), context);
+                self.note(
+                    format!("stopped while it waited for another try: {last}"),
+                    context,
+                );
             }
             _ => {}
         }
@@ -426,7 +431,6 @@ impl Slot {
     pub(super) fn tick(&mut self, context: &mut Context<'_>) {
         let now = context.now.mono;
         match &mut self.phase {
-            Phase::Starting | Phase::Ended => {}
             Phase::Running => {
                 let ask = self.prober.as_mut().and_then(|prober| prober.tick(now));
                 if let Some(ask) = ask {
@@ -453,6 +457,7 @@ impl Slot {
                 self.note("does not die of SIGKILL".to_owned(), context);
             }
             Phase::Backoff { until } if now >= *until => self.retry(context),
+            // Not due yet, or waits for no moment.
             _ => {}
         }
     }
@@ -521,7 +526,11 @@ impl Slot {
         let takes_traffic = self.health == Health::Healthy;
         self.flip(Health::Draining, context);
         let waiting: BTreeMap<_, _> = if takes_traffic && !self.bound.assignment.ports.is_empty() {
-            context.ingresses.iter().map(|&ingress| (ingress, false)).collect()
+            context
+                .ingresses
+                .iter()
+                .map(|&ingress| (ingress, false))
+                .collect()
         } else {
             BTreeMap::new()
         };
@@ -588,7 +597,9 @@ impl Slot {
         }
         self.health = health;
         self.sequence = self.sequence.next();
-        context.effects.push(Effect::Push(self.endpoint(context.now)));
+        context
+            .effects
+            .push(Effect::Push(self.endpoint(context.now)));
     }
 
     fn enter(&mut self, state: TaskState, message: String, context: &mut Context<'_>) {

@@ -73,14 +73,22 @@ impl Streak {
             0 => String::new(),
             _ if self.last.is_empty() => String::new(),
             1 => format!("restarted; last: {}", self.last),
-            count => format!("restart {count} in {}; last: {}", self.elapsed(now), self.last),
+            count => format!(
+                "restart {count} in {}; last: {}",
+                self.elapsed(now),
+                self.last
+            ),
         }
     }
 
     /// Returns the span since the first restart, in whole seconds once it has any.
     fn elapsed(&self, now: Instant) -> Millis {
         let millis = u64::try_from(now.duration_since(self.since).as_millis()).unwrap_or(u64::MAX);
-        Millis(if millis < 1000 { millis } else { millis / 1000 * 1000 })
+        Millis(if millis < 1000 {
+            millis
+        } else {
+            millis / 1000 * 1000
+        })
     }
 }
 
@@ -102,7 +110,12 @@ mod tests {
         for _ in 2..8 {
             crash(&mut streak, &policy, 5, begun);
         }
-        let eighth = crash(&mut streak, &policy, 5, begun + Duration::from_millis(72_300));
+        let eighth = crash(
+            &mut streak,
+            &policy,
+            5,
+            begun + Duration::from_millis(72_300),
+        );
         let message = "restart 8 in 1m12s, next try in 6s400ms; last: exit status 1".to_owned();
         assert_eq!(eighth, Next::Retry(Millis(6400), message));
     }
@@ -124,8 +137,14 @@ mod tests {
         };
         let now = Instant::now();
         let mut streak = Streak::new(0, now);
-        assert!(matches!(crash(&mut streak, &policy, 1, now), Next::Retry(..)));
-        assert!(matches!(crash(&mut streak, &policy, 1, now), Next::Retry(..)));
+        assert!(matches!(
+            crash(&mut streak, &policy, 1, now),
+            Next::Retry(..)
+        ));
+        assert!(matches!(
+            crash(&mut streak, &policy, 1, now),
+            Next::Retry(..)
+        ));
         let end = crash(&mut streak, &policy, 1, now);
         let message = "gave up after 2 restarts in 0s; last: exit status 1".to_owned();
         assert_eq!(end, Next::GiveUp(message));

@@ -15,7 +15,7 @@ use rand::rngs::StdRng;
 use super::{Effect, Event, Now, ProbeFailure, Process, Worker};
 
 /// Long enough for every drain, grace and backoff of the templates used here.
-const LONG: Duration = Duration::from_secs(3600);
+const LONG: Duration = Duration::from_hours(1);
 
 /// A node whose processes live in a table.
 struct Model {
@@ -113,12 +113,19 @@ impl Model {
         match effect {
             Effect::Push(health) => {
                 let before = self.sequences.insert(health.assignment, health.sequence);
-                assert!(before < Some(health.sequence), "a sequence that does not grow");
+                assert!(
+                    before < Some(health.sequence),
+                    "a sequence that does not grow"
+                );
                 self.pushed.push((health.assignment, health.health));
             }
             Effect::Start(start) => {
                 let id = start.bound.assignment.assignment;
-                let live = self.running.keys().chain(&self.starting).any(|(other, _)| *other == id);
+                let live = self
+                    .running
+                    .keys()
+                    .chain(&self.starting)
+                    .any(|(other, _)| *other == id);
                 assert!(!live, "two live tries in one slot");
                 self.starting.push((id, start.task));
             }
@@ -130,7 +137,11 @@ impl Model {
             }
             Effect::Probe(probe) => self.probes.push(probe),
             Effect::Forget(id) => {
-                let live = self.running.keys().chain(&self.starting).any(|(other, _)| *other == id);
+                let live = self
+                    .running
+                    .keys()
+                    .chain(&self.starting)
+                    .any(|(other, _)| *other == id);
                 assert!(!live, "forgotten while it lives");
                 self.sequences.remove(&id);
             }
@@ -251,7 +262,12 @@ fn play(model: &mut Model, moves: Vec<Move>) {
         match one {
             Move::Add(number) => {
                 let new = assignment(number);
-                if !model.set.assignments.iter().any(|a| a.assignment == new.assignment) {
+                if !model
+                    .set
+                    .assignments
+                    .iter()
+                    .any(|a| a.assignment == new.assignment)
+                {
                     model.set.assignments.push(new);
                     model.send_set();
                 }
@@ -359,24 +375,42 @@ fn healthy() -> Model {
     model.send_set();
     model.start_one(0, true);
     model.answer_probe(0, true);
-    assert_eq!(model.pushed.last(), Some(&(AssignmentId::from_bits(1), Health::Healthy)));
+    assert_eq!(
+        model.pushed.last(),
+        Some(&(AssignmentId::from_bits(1), Health::Healthy))
+    );
     model
 }
 
 fn state(model: &Model) -> (TaskState, Health, String) {
     let report = model.worker.reports().pop().expect("has one");
-    (report.observed.state, report.observed.health, report.observed.message)
+    (
+        report.observed.state,
+        report.observed.health,
+        report.observed.message,
+    )
 }
 
 #[test]
 fn death_is_pushed_before_anything_else_happens() {
     let mut model = healthy();
     let ((id, task), _) = model.running.pop_first().expect("runs");
-    let effects = model.worker.step(Event::Exiting(id, task), model.now(), &mut model.rng);
+    let effects = model
+        .worker
+        .step(Event::Exiting(id, task), model.now(), &mut model.rng);
     assert!(matches!(effects[..], [Effect::Push(push)] if push.health == Health::Unhealthy));
     model.sequences.clear();
-    let effects = model.worker.step(Event::Exited(id, task, Exit::Signal(9)), model.now(), &mut model.rng);
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::Start(_))), "restarted at once");
+    let effects = model.worker.step(
+        Event::Exited(id, task, Exit::Signal(9)),
+        model.now(),
+        &mut model.rng,
+    );
+    assert!(
+        effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Start(_))),
+        "restarted at once"
+    );
 }
 
 #[test]
@@ -414,9 +448,17 @@ fn drain_ends_at_its_limit_and_with_a_lost_ingress() {
     model.step(Event::IngressUp(IngressId::from_bits(1)));
     model.set.assignments[0].desired = Desired::Shutdown;
     model.send_set();
-    let (assignment, sequence) = (AssignmentId::from_bits(1), model.sequences[&AssignmentId::from_bits(1)]);
+    let (assignment, sequence) = (
+        AssignmentId::from_bits(1),
+        model.sequences[&AssignmentId::from_bits(1)],
+    );
     let ingress = IngressId::from_bits(1);
-    model.step(Event::Drained { ingress, assignment, sequence, in_flight: 1 });
+    model.step(Event::Drained {
+        ingress,
+        assignment,
+        sequence,
+        in_flight: 1,
+    });
     model.pass(Duration::from_millis(9900));
     assert!(model.signalled.is_empty());
     model.pass(Duration::from_millis(200));
@@ -451,14 +493,25 @@ fn demanded_probe_confirms_a_refusal_and_believes_a_silence() {
     model.step(Event::ProbeRequested(id, Millis(20)));
     assert_eq!(model.probes.len(), 1, "coalesced");
     fail(&mut model, true);
-    assert_eq!(state(&model).1, Health::Healthy, "one refusal is confirmed first");
+    assert_eq!(
+        state(&model).1,
+        Health::Healthy,
+        "one refusal is confirmed first"
+    );
     fail(&mut model, true);
     assert_eq!(state(&model).1, Health::Unhealthy);
 
     let mut model = healthy();
     model.step(Event::ProbeRequested(id, Millis(20)));
     fail(&mut model, false);
-    assert_eq!(state(&model), (TaskState::Running, Health::Unhealthy, "unhealthy: no".to_owned()));
+    assert_eq!(
+        state(&model),
+        (
+            TaskState::Running,
+            Health::Unhealthy,
+            "unhealthy: no".to_owned()
+        )
+    );
     // It recovers within its patience: nobody is killed.
     model.pass(Duration::from_millis(50));
     model.answer_probe(0, true);
@@ -480,8 +533,14 @@ fn task_that_stays_unhealthy_is_killed_and_tried_again() {
     assert_eq!(model.killed.len(), 1, "after three timeouts of a second");
     model.exit_one(0, Exit::Signal(9));
     let report = model.worker.reports().pop().expect("has one");
-    assert_eq!((report.restarts, report.observed.state), (1, TaskState::Starting));
-    assert!(report.observed.message.contains("unhealthy for 3s"), "{report:?}");
+    assert_eq!(
+        (report.restarts, report.observed.state),
+        (1, TaskState::Starting)
+    );
+    assert!(
+        report.observed.message.contains("unhealthy for 3s"),
+        "{report:?}"
+    );
 }
 
 #[test]
@@ -489,7 +548,10 @@ fn next_life_keeps_the_health_of_an_adopted_task() {
     let mut model = healthy();
     let record = {
         let mut records = Vec::new();
-        for effect in model.worker.step(Event::StopAll, model.now(), &mut model.rng) {
+        for effect in model
+            .worker
+            .step(Event::StopAll, model.now(), &mut model.rng)
+        {
             if let Effect::Remember(record) = effect {
                 records.push(record);
             }
@@ -502,9 +564,26 @@ fn next_life_keeps_the_health_of_an_adopted_task() {
     };
     let mut worker = Worker::default();
     let now = model.now();
-    let effects = worker.restore(model.set.clone(), vec![record], BTreeMap::new(), now, &mut model.rng);
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::Adopt(..))));
-    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Start(_))));
+    let effects = worker.restore(
+        model.set.clone(),
+        vec![record],
+        BTreeMap::new(),
+        now,
+        &mut model.rng,
+    );
+    assert!(
+        effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Adopt(..)))
+    );
+    assert!(
+        !effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Start(_)))
+    );
     assert_eq!(worker.health(now)[0].health, Health::Healthy);
-    assert!(worker.next_deadline().is_some_and(|at| at <= now.mono), "and is probed at once");
+    assert!(
+        worker.next_deadline().is_some_and(|at| at <= now.mono),
+        "and is probed at once"
+    );
 }

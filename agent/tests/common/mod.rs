@@ -55,7 +55,9 @@ impl Service {
 
     pub fn python(script: &str) -> Self {
         let mut service = Self::shell("");
-        service.template.command = ["python3", "-u", "-c", script].map(ToOwned::to_owned).to_vec();
+        service.template.command = ["python3", "-u", "-c", script]
+            .map(ToOwned::to_owned)
+            .to_vec();
         service
     }
 
@@ -110,6 +112,7 @@ impl Harness {
         let tasks = folder.path().join("tasks");
         let parts = Parts {
             driver: ProcessDriver {
+                nofile: None,
                 executable: PathBuf::from(env!("CARGO_BIN_EXE_ballast-task-exec")),
                 folder: tasks.clone(),
                 node,
@@ -227,7 +230,11 @@ impl Harness {
             }
         }
         self.dispatch(Event::Assignments(set.clone()));
-        let ids = set.assignments.iter().map(|assignment| assignment.assignment).collect();
+        let ids = set
+            .assignments
+            .iter()
+            .map(|assignment| assignment.assignment)
+            .collect();
         (set, ids)
     }
 
@@ -240,7 +247,9 @@ impl Harness {
 
     pub fn report(&self, assignment: AssignmentId) -> Option<TaskReport> {
         let (_, reports) = self.agent().snapshot();
-        reports.into_iter().find(|report| report.assignment == assignment)
+        reports
+            .into_iter()
+            .find(|report| report.assignment == assignment)
     }
 
     /// Waits until a binding's report is as wanted.
@@ -273,6 +282,7 @@ impl Harness {
         })
     }
 
+    #[allow(clippy::unused_self, reason = "reads like the others")]
     pub fn process(&self, report: &TaskReport) -> Process {
         let pid = report.observed.pid.expect("runs");
         let stat = procfs::Stat::read(pid).expect("is alive");
@@ -315,7 +325,9 @@ pub fn read(path: &Path) -> String {
 
 pub fn getrandom_bits() -> u64 {
     use std::hash::{BuildHasher, Hasher};
-    std::collections::hash_map::RandomState::new().build_hasher().finish()
+    std::collections::hash_map::RandomState::new()
+        .build_hasher()
+        .finish()
 }
 
 pub fn env_of(pid: u32) -> BTreeMap<String, String> {
@@ -323,7 +335,8 @@ pub fn env_of(pid: u32) -> BTreeMap<String, String> {
     let vars = environ.split(|&byte| byte == 0);
     vars.filter_map(|var| {
         let text = String::from_utf8_lossy(var).into_owned();
-        text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()))
+        text.split_once('=')
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
     })
     .collect()
 }

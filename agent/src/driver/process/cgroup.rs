@@ -64,11 +64,7 @@ impl Cgroups {
     ///
     /// # Errors
     /// If a limit cannot be set: a task never runs with less of a limit than was asked for.
-    pub fn prepare(
-        &self,
-        assignment: AssignmentId,
-        limits: Resources,
-    ) -> io::Result<Vec<PathBuf>> {
+    pub fn prepare(&self, assignment: AssignmentId, limits: Resources) -> io::Result<Vec<PathBuf>> {
         let name = assignment.to_string();
         let quota = (u64::from(limits.cpu.0) * (PERIOD_US / 1000)).max(LEAST_QUOTA_US);
         match self {
@@ -222,7 +218,11 @@ fn v2_folder(mounts: &str, own: &str) -> Option<PathBuf> {
 /// Joins a path that may name a folder that is not visible here (in a container).
 fn below(mount: &Path, path: &str) -> PathBuf {
     let folder = mount.join(path.trim_start_matches('/'));
-    if folder.is_dir() { folder } else { mount.to_owned() }
+    if folder.is_dir() {
+        folder
+    } else {
+        mount.to_owned()
+    }
 }
 
 /// Makes the node's folder with the controllers on. A cgroup with processes in it cannot hand
@@ -258,6 +258,9 @@ mod tests {
         let cpu = v1_folder(mounts, own, "cpu");
         assert_eq!(cpu, Some(PathBuf::from("/tmp/none/cpu,cpuacct")));
         assert_eq!(v1_folder(mounts, own, "memory"), None);
-        assert_eq!(v2_folder(mounts, own), Some(PathBuf::from("/tmp/none/unified")));
+        assert_eq!(
+            v2_folder(mounts, own),
+            Some(PathBuf::from("/tmp/none/unified"))
+        );
     }
 }

@@ -18,10 +18,18 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 
 /// Returns the whole environment of a try: a clean base, the user's variables over it, and
 /// Ballast's own over those.
-pub fn compose(bound: &Bound, task: TaskId, node: NodeId, node_name: &str) -> BTreeMap<String, String> {
+pub fn compose(
+    bound: &Bound,
+    task: TaskId,
+    node: NodeId,
+    node_name: &str,
+) -> BTreeMap<String, String> {
     let path = std::env::var("PATH").ok().filter(|path| !path.is_empty());
     let mut env = BTreeMap::from([
-        ("PATH".to_owned(), path.unwrap_or_else(|| DEFAULT_PATH.to_owned())),
+        (
+            "PATH".to_owned(),
+            path.unwrap_or_else(|| DEFAULT_PATH.to_owned()),
+        ),
         ("LANG".to_owned(), "C.UTF-8".to_owned()),
     ]);
     env.extend(bound.template.task.env.clone());

@@ -66,7 +66,9 @@ fn main() -> ExitCode {
 fn become_program(agent: &mut UnixStream) -> Result<std::convert::Infallible, String> {
     let mut bytes = Vec::new();
     let mut bounded = agent.take(SPEC_BYTES);
-    bounded.read_to_end(&mut bytes).map_err(|error| format!("cannot read its specification: {error}"))?;
+    bounded
+        .read_to_end(&mut bytes)
+        .map_err(|error| format!("cannot read its specification: {error}"))?;
     let spec: ExecSpec =
         ballast_wire::from_bytes(&bytes).map_err(|error| format!("bad specification: {error}"))?;
     // A session of its own: no terminal's Ctrl-C reaches it, and its group can be killed whole.
@@ -159,9 +161,9 @@ fn describe_dir(dir: &std::path::Path, error: &io::Error) -> String {
 
 fn describe_exec(program: &str, error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::NotFound if program.contains('/') => format!(
-            "no such program `{program}` (or the interpreter in its first line is missing)"
-        ),
+        io::ErrorKind::NotFound if program.contains('/') => {
+            format!("no such program `{program}` (or the interpreter in its first line is missing)")
+        }
         io::ErrorKind::NotFound => format!("no such program `{program}` in PATH"),
         io::ErrorKind::PermissionDenied => format!("`{program}` is not executable: {error}"),
         _ => format!("cannot run `{program}`: {error}"),

@@ -53,6 +53,8 @@ pub struct ProcessDriver {
     pub node_name: String,
     /// Limits.
     pub cgroups: Cgroups,
+    /// The limit of open files, soft and hard, that tasks get unless they ask for another.
+    pub nofile: Option<(u64, u64)>,
 }
 
 /// A program that was started: its process, and the descriptor that says when it has ended.
@@ -100,27 +102,50 @@ impl ProcessDriver {
         let template = &bound.template.task;
         let user = template.user.as_deref().map(user::find).transpose()?;
         let own = rustix::process::geteuid();
-        if user.as_ref().is_some_and(|user| !own.is_root() && user.uid != own.as_raw()) {
+        if user
+            .as_ref()
+            .is_some_and(|user| !own.is_root() && user.uid != own.as_raw())
+        {
             return Err(StartError::NotRoot);
         }
         let files = Files::of(&self.folder, bound.assignment.assignment);
         let (stdout, stderr) = prepare_files(&files, user.as_ref())?;
         let assignment = bound.assignment.assignment;
         let claim = bound.assignment.claim.resources;
-        let cgroup_files = self.cgroups.prepare(assignment, claim).map_err(StartError::Cgroup)?;
+        let cgroup_files = self
+            .cgroups
+            .prepare(assignment, claim)
+            .map_err(StartError::Cgroup)?;
         let spec = self.spec(bound, task, user, &files, cgroup_files);
         self.spawn(&spec, stdout, stderr)
     }
 
     /// Returns what a program of this try is started with: the task's own, or a probe command.
-    pub fn spec_for_command(&self, bound: &Bound, task: TaskId, argv: &[String]) -> Result<ExecSpec, StartError> {
-        let user = bound.template.task.user.as_deref().map(user::find).transpose()?;
+    pub fn spec_for_command(
+        &self,
+        bound: &Bound,
+        task: TaskId,
+        argv: &[String],
+    ) -> Result<ExecSpec, StartError> {
+        let user = bound
+            .template
+            .task
+            .user
+            .as_deref()
+            .map(user::find)
+            .transpose()?;
         let files = Files::of(&self.folder, bound.assignment.assignment);
         let claim = bound.assignment.claim.resources;
         let assignment = bound.assignment.assignment;
-        let cgroup_files = self.cgroups.prepare(assignment, claim).map_err(StartError::Cgroup)?;
+        let cgroup_files = self
+            .cgroups
+            .prepare(assignment, claim)
+            .map_err(StartError::Cgroup)?;
         let mut spec = self.spec(bound, task, user, &files, cgroup_files);
-        spec.argv = argv.iter().map(|argument| env::expand(argument, &spec.env)).collect();
+        spec.argv = argv
+            .iter()
+            .map(|argument| env::expand(argument, &spec.env))
+            .collect();
         Ok(spec)
     }
 
@@ -135,13 +160,25 @@ impl ProcessDriver {
         let template = &bound.template.task;
         let mut env = env::compose(bound, task, self.node, &self.node_name);
         add_user_env(&mut env, user.as_ref());
-        let argv = template.command.iter().map(|argument| env::expand(argument, &env)).collect();
+        let argv = template
+            .command
+            .iter()
+            .map(|argument| env::expand(argument, &env))
+            .collect();
         let limits = template.ulimits.iter();
+        let limits = limits.map(|(name, limit)| (name.clone(), limit.soft, limit.hard));
+        let default = self
+            .nofile
+            .filter(|_| !template.ulimits.contains_key("nofile"));
+        let default = default.map(|(soft, hard)| ("nofile".to_owned(), soft, hard));
         ExecSpec {
             argv,
-            working_dir: template.working_dir.as_ref().map_or(files.work.clone(), PathBuf::from),
+            working_dir: template
+                .working_dir
+                .as_ref()
+                .map_or(files.work.clone(), PathBuf::from),
             user,
-            limits: limits.map(|(name, limit)| (name.clone(), limit.soft, limit.hard)).collect(),
+            limits: default.into_iter().chain(limits).collect(),
             cgroup_files,
             env,
         }
@@ -151,7 +188,12 @@ impl ProcessDriver {
     ///
     /// # Errors
     /// [`StartError`]; the process is gone then.
-    pub fn spawn(&self, spec: &ExecSpec, stdout: File, stderr: File) -> Result<Started, StartError> {
+    pub fn spawn(
+        &self,
+        spec: &ExecSpec,
+        stdout: File,
+        stderr: File,
+    ) -> Result<Started, StartError> {
         let (ours, theirs) = UnixStream::pair().map_err(StartError::Spawn)?;
         let mut child = Command::new(&self.executable)
             .arg(exec::SUBCOMMAND)
@@ -230,7 +272,8 @@ impl ProcessDriver {
     pub fn find_running(&self) -> BTreeMap<AssignmentId, (TaskId, Process)> {
         let mut found = BTreeMap::new();
         for pid in procfs::pids() {
-            let Some(marks) = procfs::Marks::read(pid).filter(|marks| marks.node == self.node) else {
+            let Some(marks) = procfs::Marks::read(pid).filter(|marks| marks.node == self.node)
+            else {
                 continue;
             };
             if let Some(stat) = procfs::Stat::read(pid)
@@ -253,6 +296,21 @@ impl ProcessDriver {
     }
 }
 
+/// Lets the agent open as many files as it may, two for each task among them, and returns the
+/// limits from before, which are right for tasks.
+pub fn raise_nofile() -> Option<(u64, u64)> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let before = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: before.maximum,
+        maximum: before.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+    Some((before.current?, before.maximum.unwrap_or(u64::MAX)))
+}
+
 /// Returns the open descriptor of a process that an earlier life of the agent started.
 ///
 /// # Errors
@@ -262,7 +320,11 @@ pub fn adopt(process: Process) -> io::Result<OwnedFd> {
     let target = pid(process.pid).ok_or_else(gone)?;
     let pidfd = rustix::process::pidfd_open(target, rustix::process::PidfdFlags::NONBLOCK)?;
     // Checked after opening: from here on the descriptor cannot mean another process.
-    if procfs::is_alive(process) { Ok(pidfd) } else { Err(gone()) }
+    if procfs::is_alive(process) {
+        Ok(pidfd)
+    } else {
+        Err(gone())
+    }
 }
 
 /// Sends a signal, by name, to a process unless it has ended.
@@ -381,7 +443,8 @@ fn add_user_env(env: &mut BTreeMap<String, String>, user: Option<&user::User>) {
         Some(user) => (user.home.clone(), user.name.clone()),
         None => (inherited("HOME"), inherited("USER")),
     };
-    env.entry("HOME".to_owned()).or_insert_with(|| home.unwrap_or_else(|| "/".to_owned()));
+    env.entry("HOME".to_owned())
+        .or_insert_with(|| home.unwrap_or_else(|| "/".to_owned()));
     if let Some(name) = name {
         env.entry("USER".to_owned()).or_insert_with(|| name.clone());
         env.entry("LOGNAME".to_owned()).or_insert(name);
@@ -392,16 +455,23 @@ fn add_user_env(env: &mut BTreeMap<String, String>, user: Option<&user::User>) {
 fn hand_over(mut agent: UnixStream, spec: &ExecSpec) -> Result<(), StartError> {
     let broken = |error: io::Error| match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => StartError::Stalled(START_LIMIT),
-        _ => StartError::Exec(format!("the process that was to become it went away: {error}")),
+        _ => StartError::Exec(format!(
+            "the process that was to become it went away: {error}"
+        )),
     };
-    let bytes = ballast_wire::to_bytes(spec).map_err(|error| StartError::Exec(error.to_string()))?;
+    let bytes =
+        ballast_wire::to_bytes(spec).map_err(|error| StartError::Exec(error.to_string()))?;
     agent.set_write_timeout(Some(START_LIMIT)).map_err(broken)?;
     agent.set_read_timeout(Some(START_LIMIT)).map_err(broken)?;
     agent.write_all(&bytes).map_err(broken)?;
     agent.shutdown(Shutdown::Write).map_err(broken)?;
     let mut answer = String::new();
     agent.read_to_string(&mut answer).map_err(broken)?;
-    if answer.is_empty() { Ok(()) } else { Err(StartError::Exec(answer)) }
+    if answer.is_empty() {
+        Ok(())
+    } else {
+        Err(StartError::Exec(answer))
+    }
 }
 
 /// Returns the identity of a child that nobody has waited for yet: its pid cannot be recycled.

@@ -80,7 +80,8 @@ impl Marks {
         let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
         let value = |name: &str| {
             let mut vars = environ.split(|&byte| byte == 0);
-            let value = vars.find_map(|var| var.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
+            let value =
+                vars.find_map(|var| var.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
             std::str::from_utf8(value).ok()
         };
         Some(Self {
@@ -94,20 +95,26 @@ impl Marks {
 /// Returns what listens on a TCP port, in words, as far as `/proc` shows.
 pub fn listener(port: u16) -> Option<String> {
     const LISTEN: &str = "0A";
-    let inode = ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|table| {
-        let table = fs::read_to_string(table).ok()?;
-        table.lines().skip(1).find_map(|line| {
-            let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-            let (_, local) = fields.get(1)?.rsplit_once(':')?;
-            let ours = u16::from_str_radix(local, 16) == Ok(port) && *fields.get(3)? == LISTEN;
-            ours.then(|| fields.get(9).map(|inode| format!("socket:[{inode}]")))?
-        })
-    })?;
+    let inode = ["/proc/net/tcp", "/proc/net/tcp6"]
+        .iter()
+        .find_map(|table| {
+            let table = fs::read_to_string(table).ok()?;
+            table.lines().skip(1).find_map(|line| {
+                let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+                let (_, local) = fields.get(1)?.rsplit_once(':')?;
+                let ours = u16::from_str_radix(local, 16) == Ok(port) && *fields.get(3)? == LISTEN;
+                ours.then(|| fields.get(9).map(|inode| format!("socket:[{inode}]")))?
+            })
+        })?;
     let holds = |pid: &u32| {
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd"));
-        descriptors.into_iter().flatten().flatten().any(|descriptor| {
-            fs::read_link(descriptor.path()).is_ok_and(|target| target.as_os_str() == &*inode)
-        })
+        descriptors
+            .into_iter()
+            .flatten()
+            .flatten()
+            .any(|descriptor| {
+                fs::read_link(descriptor.path()).is_ok_and(|target| target.as_os_str() == &*inode)
+            })
     };
     let pid = pids().find(holds)?;
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
@@ -124,7 +131,10 @@ mod tests {
         assert!(!own.is_stopped() && own.start_time > 0);
         let line = "7 (a) Z 1 2 (x) ) T 1 7 9 0 -1 0 0 0 0 0 3 4 5 6 20 0 1 0 4242 1 1";
         let stat = Stat::parse(line).expect("parses");
-        assert_eq!((stat.session, stat.cpu_ticks, stat.start_time), (9, 18, 4242));
+        assert_eq!(
+            (stat.session, stat.cpu_ticks, stat.start_time),
+            (9, 18, 4242)
+        );
         assert!(stat.is_stopped());
         assert_eq!(Stat::parse("7 (a"), None);
     }
@@ -134,6 +144,9 @@ mod tests {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
         let port = socket.local_addr().expect("has an address").port();
         let holder = listener(port).expect("we may read our own descriptors");
-        assert!(holder.contains(&format!("(pid {})", std::process::id())), "{holder}");
+        assert!(
+            holder.contains(&format!("(pid {})", std::process::id())),
+            "{holder}"
+        );
     }
 }

@@ -52,10 +52,13 @@ fn find_in(text: &str, passwd: &str, group: &str) -> Result<User, UserError> {
         None => (text, None),
     };
     let number = user.parse::<u32>().ok();
-    let entry = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| {
-        fields.len() >= 6
-            && (fields[0] == user || number.is_some() && fields[2].parse().ok() == number)
-    });
+    let entry = passwd
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>())
+        .find(|fields| {
+            fields.len() >= 6
+                && (fields[0] == user || number.is_some() && fields[2].parse().ok() == number)
+        });
     let (uid, primary) = match (&entry, number) {
         (Some(fields), _) => {
             let bad = || UserError::NoUser(user.to_owned());
@@ -66,7 +69,9 @@ fn find_in(text: &str, passwd: &str, group: &str) -> Result<User, UserError> {
         (None, None) => return Err(UserError::NoUser(user.to_owned())),
     };
     let name = entry.as_ref().map(|fields| fields[0].to_owned());
-    let groups = group.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let groups = group
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>());
     let groups: Vec<_> = groups.filter(|fields| fields.len() >= 4).collect();
     let gid = match wanted_group {
         None => primary,
@@ -81,7 +86,9 @@ fn find_in(text: &str, passwd: &str, group: &str) -> Result<User, UserError> {
     };
     let mut member_of = vec![gid];
     for fields in &groups {
-        let is_in = name.as_deref().is_some_and(|name| fields[3].split(',').any(|m| m == name));
+        let is_in = name
+            .as_deref()
+            .is_some_and(|name| fields[3].split(',').any(|m| m == name));
         if let Ok(id) = fields[2].parse()
             && is_in
             && !member_of.contains(&id)
