@@ -65,7 +65,7 @@ pub enum AgentError {
 /// # Errors
 /// [`AgentError`] if it cannot start; once it runs it only ends by `shutdown`.
 pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), AgentError> {
-    let store = Store::open(&config.data_dir, now().wall)?;
+    let mut store = Store::open(&config.data_dir, now().wall)?;
     let folder = config.data_dir.join("credentials");
     remember_managers(&mut config);
     let listener = match config.admin {
@@ -77,6 +77,7 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
         joined = join(&config, &folder) => joined?,
     };
     let node = NodeId::from_bits(joined.identity.id);
+    store.0.claim(joined.identity.cluster, node, &mut store.1);
     let trust = Trust::new(joined)?;
     let address = match config.address {
         Some(address) => address,

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ballast_model::{AssignmentId, Incarnation, Timestamp};
+use ballast_model::{AssignmentId, ClusterId, Incarnation, NodeId, Timestamp};
 use ballast_wire::agent::{AssignmentSet, IngressAddress};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -27,6 +27,7 @@ const RETRY: Duration = Duration::from_secs(1);
 const ASSIGNMENTS: &str = "assignments";
 const INGRESSES: &str = "ingresses";
 const INCARNATION: &str = "incarnation";
+const OWNER: &str = "owner";
 
 /// Why a data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -145,6 +146,25 @@ impl Store {
             .map_err(failed)?;
         let store = Self { shared, lock };
         Ok((store, loaded))
+    }
+
+    /// Says as which member of which cluster the agent runs. If that was another one before, what
+    /// the folder holds is not for this one: the set is dropped, generations of another cluster
+    /// compare to nothing; the records are left, so that their processes are seen to.
+    pub fn claim(&self, cluster: ClusterId, node: NodeId, loaded: &mut Loaded) {
+        let path = self.shared.folder.join(OWNER);
+        let before: Option<(ClusterId, NodeId)> = read(&path);
+        if before == Some((cluster, node)) {
+            return;
+        }
+        if before.is_some() {
+            tracing::warn!(%cluster, node_id = %node, "the data folder was another member's: its tasks are stopped");
+            loaded.set = AssignmentSet::default();
+            loaded.ingresses.clear();
+        }
+        if let Err(error) = write(&path, &(cluster, node)) {
+            tracing::warn!(%error, file = %path.display(), "cannot write the data folder");
+        }
     }
 
     /// Keeps the newest set.
@@ -408,6 +428,22 @@ mod tests {
         assert_eq!(loaded.records, [record(1)]);
         assert_eq!(loaded.set, AssignmentSet::default());
         assert!(bad.with_extension("broken").exists() && !bad.exists());
+    }
+
+    #[test]
+    fn set_of_another_member_is_dropped_and_its_records_are_left() {
+        let folder = tempfile::tempdir().expect("makes a folder");
+        let (cluster, node) = (ClusterId::from_bits(1), NodeId::from_bits(1));
+        let (store, mut loaded) = Store::open(folder.path(), Timestamp(1)).expect("opens");
+        store.claim(cluster, node, &mut loaded);
+        store.keep_set(set(9));
+        store.keep(record(1));
+        store.close(Duration::from_secs(10));
+        let (store, mut loaded) = Store::open(folder.path(), Timestamp(1)).expect("opens");
+        store.claim(cluster, node, &mut loaded);
+        assert_eq!(loaded.set, set(9));
+        store.claim(cluster, NodeId::from_bits(2), &mut loaded);
+        assert_eq!((loaded.set, loaded.records.len()), (set(0), 1));
     }
 
     #[test]
