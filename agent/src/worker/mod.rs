@@ -256,6 +256,9 @@ pub struct Worker {
     timers: BTreeSet<(Instant, AssignmentId)>,
     /// Processes of an earlier life whose records were lost, by the assignment they say they are.
     strays: BTreeMap<AssignmentId, (TaskId, Process)>,
+    /// [`Event::StopAll`] has come: a manager that replaces what was stopped must not have it
+    /// started here again.
+    ending: bool,
 }
 
 impl Worker {
@@ -364,7 +367,10 @@ impl Worker {
                 });
             }
             Event::Tick => self.tick(now, rng, &mut effects),
-            Event::StopAll => self.with_each(now, rng, &mut effects, Slot::stop),
+            Event::StopAll => {
+                self.ending = true;
+                self.with_each(now, rng, &mut effects, Slot::stop);
+            }
         }
         effects
     }
@@ -443,7 +449,7 @@ impl Worker {
         for assignment in set.assignments {
             let (id, desired) = (assignment.assignment, assignment.desired);
             present.insert(id);
-            if !self.slots.contains_key(&id) {
+            if !self.slots.contains_key(&id) && !self.ending {
                 self.take_on(assignment, now, rng, effects);
             }
             if desired == Desired::Shutdown {

@@ -587,3 +587,16 @@ fn next_life_keeps_the_health_of_an_adopted_task() {
         "and is probed at once"
     );
 }
+
+#[test]
+fn worker_that_ends_takes_nothing_on() {
+    let mut model = healthy();
+    model.step(Event::StopAll);
+    model.pass_long();
+    model.exit_one(0, Exit::Signal(15));
+    // What a manager does that sees the task end: another binding for the same slot.
+    model.set.assignments = vec![assignment(2)];
+    model.send_set();
+    model.pass_long();
+    assert!(model.starting.is_empty() && model.running.is_empty());
+}

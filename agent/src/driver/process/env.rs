@@ -24,17 +24,25 @@ pub fn compose(
     node: NodeId,
     node_name: &str,
 ) -> BTreeMap<String, String> {
-    let path = std::env::var("PATH").ok().filter(|path| !path.is_empty());
     let mut env = BTreeMap::from([
-        (
-            "PATH".to_owned(),
-            path.unwrap_or_else(|| DEFAULT_PATH.to_owned()),
-        ),
+        ("PATH".to_owned(), search_path()),
         ("LANG".to_owned(), "C.UTF-8".to_owned()),
     ]);
     env.extend(bound.template.task.env.clone());
     env.extend(own(bound, task, node, node_name));
     env
+}
+
+/// Returns the agent's own path, or a usual one, and at its end the folder of this very program:
+/// what is installed beside it (`ballast-hello`) is found wherever that is.
+fn search_path() -> String {
+    let path = std::env::var("PATH").ok().filter(|path| !path.is_empty());
+    let path = path.unwrap_or_else(|| DEFAULT_PATH.to_owned());
+    let beside = std::env::current_exe().ok();
+    match beside.as_deref().and_then(|exe| exe.parent()?.to_str()) {
+        Some(folder) => format!("{path}:{folder}"),
+        None => path,
+    }
 }
 
 /// Returns Ballast's own variables.
