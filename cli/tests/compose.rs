@@ -63,6 +63,21 @@ fn examples_deploy_without_a_warning() {
 }
 
 #[test]
+fn dollar_signs_reach_the_program_as_compose_says() {
+    let outcome = read_text(
+        "services:\n  a:\n    command: [sh, -c, 'echo $$HOME $$$$ $PORT']\n    environment: {A: 'x:$PORT'}\n",
+    );
+    assert!(
+        lines(&outcome).contains("`A` stays `x:$PORT`"),
+        "{}",
+        lines(&outcome)
+    );
+    let stack = outcome.stack.expect("has no error");
+    // The agent puts the port in and makes `$$` one dollar sign: the shell gets `$HOME`, `$$`.
+    assert_eq!(stack.services[0].task.command[2], "echo $HOME $$$$ $PORT");
+}
+
+#[test]
 fn port_published_by_two_services_is_named() {
     let outcome = read_text(
         "services:\n  a: {command: x, ports: ['80:http']}\n  b: {command: x, ports: ['80:web/tcp']}\n",

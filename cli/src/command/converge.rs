@@ -166,6 +166,9 @@ impl Display {
 
     fn show(&mut self, view: &ServiceView) {
         let mut text = progress(view);
+        if view.update == UpdateView::Updating {
+            text.push_str(", updating");
+        }
         if let Some(problem) = view.problems.first() {
             text.push_str(" (");
             text.push_str(problem);

@@ -33,6 +33,12 @@ pub(super) fn read(
             // A name without a value takes the deployer's, and is left out if there is none.
             let value = value.or_else(|| (source.variable)(&key));
             if let Some(value) = value {
+                if ["$PORT", "${PORT}", "$BALLAST_", "${BALLAST_"]
+                    .iter()
+                    .any(|own| value.contains(own))
+                {
+                    field.warn(report, format!("`{key}` stays `{value}`: only a command's variables are put in on the node"));
+                }
                 env.insert(key, value);
             } else {
                 env.remove(&key);

@@ -4,7 +4,7 @@ use ballast_model::{HealthCheck, PortSpec, ProbeKind, Protocol, RouteSpec, Servi
 
 use super::field::{Field, Section};
 use super::finding::Report;
-use super::{health, keys};
+use super::{health, keys, service};
 use crate::args::{RouteArg, SpreadArg};
 
 /// Reads it; what it says wins over what the rest of the service says.
@@ -148,7 +148,8 @@ fn probe(
         let port = tcp.text(report)?.to_owned();
         return Some(ProbeKind::Tcp { port });
     }
-    let argv = command.map(|command| command.texts(report))?;
+    let words = command.map(|command| command.texts(report))?;
+    let argv = words.iter().map(|word| service::for_agent(word)).collect();
     Some(ProbeKind::Command { argv })
 }
 

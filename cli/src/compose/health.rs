@@ -4,7 +4,7 @@ use ballast_model::{HealthCheck, ProbeKind};
 
 use super::field::{Field, Section};
 use super::finding::Report;
-use super::keys;
+use super::{keys, service};
 
 /// Reads the check; none if the file switches it off, which leaves Ballast's own default.
 pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<HealthCheck> {
@@ -20,6 +20,7 @@ pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<HealthCheck
         return None;
     };
     let argv = argv(test, report)?;
+    let argv = argv.iter().map(|word| service::for_agent(word)).collect();
     let mut check = HealthCheck::with_defaults(ProbeKind::Command { argv });
     tune(&mut check, &section, report);
     Some(check)

@@ -95,6 +95,9 @@ fn command(service: &Field<'_>, section: &Section<'_>, report: &mut Report) -> O
         }
     }
     let container = section.get("image").or_else(|| section.get("build"));
+    for word in &mut argv {
+        *word = for_agent(word);
+    }
     match (argv.is_empty(), container) {
         (false, None) => {}
         (false, Some(container)) => container.warn(
@@ -114,6 +117,12 @@ fn command(service: &Field<'_>, section: &Section<'_>, report: &mut Report) -> O
         }
     }
     Some(argv)
+}
+
+/// Returns a word such that the program gets it as it is: the agent makes `$$` a dollar sign once
+/// more, after Compose has.
+pub(super) fn for_agent(word: &str) -> String {
+    word.replace("$$", "$$$$")
 }
 
 fn task(task: &mut TaskTemplate, section: &Section<'_>, report: &mut Report) {

@@ -1,13 +1,15 @@
 //! `ballast dev`: a whole cluster in one process on loopback, made without any set-up.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use ballast_link::paths;
 use ballast_manager::Ready;
-use ballast_model::Millis;
 use ballast_model::view::StackSpec;
+use ballast_model::{Millis, NodeStatus};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{chain, ingress, logging, process};
@@ -18,6 +20,10 @@ use crate::command::{Watch, converge, read_compose, stack_name};
 
 /// How long the replicas of the file may take before it is said why they are not there.
 const DEPLOY_TIMEOUT: Millis = Millis::from_secs(60);
+/// How long the agent may take to join.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often it is looked whether it has: it takes some ten milliseconds.
+const JOIN_POLL: Duration = Duration::from_millis(5);
 /// The node's and the ingress's name.
 const NAME: &str = "dev";
 /// Nothing but loopback: what has no set-up must not be reachable from elsewhere.
@@ -238,12 +244,27 @@ fn free_port() -> Result<u16, Failure> {
 }
 
 async fn deploy(api: &Api, name: &str, spec: &StackSpec) -> Result<(), Failure> {
+    wait_for_node(api).await?;
     api.deploy(name, spec).await?;
     let mut watches = Vec::new();
     for service in &spec.services {
         watches.push(Watch::of(&api.service(&service.name).await?));
     }
     converge(api, &watches, DEPLOY_TIMEOUT).await?;
+    Ok(())
+}
+
+/// Waits until the agent has joined, so that nothing is pending for want of it; not for ever, as
+/// what keeps it away is told by whoever waits for the replicas.
+async fn wait_for_node(api: &Api) -> Result<(), Failure> {
+    let deadline = Instant::now() + JOIN_TIMEOUT;
+    while Instant::now() < deadline {
+        let nodes = api.nodes().await?;
+        if nodes.iter().any(|node| node.status == NodeStatus::Ready) {
+            return Ok(());
+        }
+        tokio::time::sleep(JOIN_POLL).await;
+    }
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! What every role's process needs: a runtime, and signals that end it in order.
 
 use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -40,16 +41,27 @@ where
     result
 }
 
+/// A signal so soon after the first is the same one: `timeout` and some supervisors send it to the
+/// process and to its group.
+const SAME_SIGNAL: Duration = Duration::from_secs(1);
+
 async fn watch(mut interrupt: Signal, mut terminate: Signal, shutdown: CancellationToken) {
-    for again in [false, true] {
+    let mut first: Option<Instant> = None;
+    loop {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        if again {
-            eprintln!("ended at once by the second signal");
-            std::process::exit(130);
+        match first {
+            None => {
+                first = Some(Instant::now());
+                shutdown.cancel();
+            }
+            Some(first) if first.elapsed() > SAME_SIGNAL => {
+                eprintln!("ended at once by the second signal");
+                std::process::exit(130);
+            }
+            Some(_) => {}
         }
-        shutdown.cancel();
     }
 }
