@@ -91,6 +91,10 @@ impl FromStr for Constraint {
         if value.is_empty() {
             return Err(invalid("nothing to compare with"));
         }
+        // `a! == b` would print as `a!==b`, which reads as something else.
+        if key.contains(['!', '=']) {
+            return Err(invalid("a key has no `!` and no `=`"));
+        }
         let key = match key {
             "node.id" => NodeKey::Id,
             "node.name" | "node.hostname" => NodeKey::Name,
@@ -151,6 +155,7 @@ mod tests {
             "node.labels.zone",
             "node.labels.==b",
             "node.labels.zone==",
+            "node.labels.zone! == b",
             "",
         ] {
             assert!(text.parse::<Constraint>().is_err(), "{text}");
