@@ -198,6 +198,9 @@ pub struct Config {
     pub bind: IpAddr,
     /// Where the admin server listens, if anywhere.
     pub admin: Option<SocketAddr>,
+    /// Whether that was said: the default address may be taken by another ingress of the machine,
+    /// which is no reason not to serve.
+    pub admin_said: bool,
     /// Threads that serve, if said: whoever makes the runtime honours it.
     pub threads: Option<NonZeroUsize>,
     /// How long things may take.
@@ -318,7 +321,8 @@ impl RawConfig {
         Ok(Config {
             listen: self.listen(stand_alone)?,
             bind: self.bind.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
-            admin: self.admin(stand_alone)?,
+            admin: self.admin()?,
+            admin_said: self.admin.is_some(),
             threads: threads.transpose()?,
             timeouts: self.timeouts(stand_alone),
             tls: self.tls.clone(),
@@ -343,11 +347,9 @@ impl RawConfig {
         Ok(listen)
     }
 
-    /// A stand-alone balancer has no admin server unless it is asked for: two of them on one
-    /// machine are an everyday thing.
-    fn admin(&self, stand_alone: bool) -> Result<Option<SocketAddr>, ConfigError> {
+    fn admin(&self) -> Result<Option<SocketAddr>, ConfigError> {
         match self.admin.as_deref() {
-            None => Ok((!stand_alone).then_some(DEFAULT_ADMIN)),
+            None => Ok(Some(DEFAULT_ADMIN)),
             Some("off") => Ok(None),
             Some(text) => text.parse().map(Some).map_err(|_| {
                 let message = format!("`{text}` is not an address for `admin`: IP:PORT, or off");
@@ -626,7 +628,8 @@ routes:
     fn contracts_file_is_read() {
         let config = read(CONTRACT).expect("is valid");
         assert_eq!(config.threads, NonZeroUsize::new(1));
-        assert_eq!(config.admin, None);
+        assert_eq!(config.admin, Some(DEFAULT_ADMIN));
+        assert!(!config.admin_said);
         let Mode::StandAlone(alone) = config.mode else {
             panic!("services make it stand-alone");
         };
@@ -690,10 +693,11 @@ routes:
 
     #[test]
     fn yaml_bomb_is_an_error() {
+        use std::fmt::Write as _;
         let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
         for n in 1..30 {
             let before = format!("*a{}, ", n - 1).repeat(9);
-            text.push_str(&format!("a{n}: &a{n} [{before}]\n"));
+            writeln!(text, "a{n}: &a{n} [{before}]").expect("writes");
         }
         assert!(read(&text).is_err());
     }

@@ -27,7 +27,7 @@ const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// The longest pause between two attempts.
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// How often it is looked whether the certificate has to be renewed.
-const RENEWAL_LOOK: Duration = Duration::from_secs(60);
+const RENEWAL_LOOK: Duration = Duration::from_mins(1);
 /// Between two heartbeats to the manager. Slower than an agent's: nothing is rescheduled when an
 /// ingress falls silent.
 const HEARTBEAT: Duration = HEARTBEAT_INTERVAL.to_duration().saturating_mul(10);

@@ -73,9 +73,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Ingr
     );
     let ready = Arc::new(AtomicBool::new(false));
     if let Some(address) = config.admin {
-        let listener = bind(address).await?;
-        let (hub, ready) = (Arc::clone(&hub), Arc::clone(&ready));
-        tokio::spawn(admin::serve(hub, listener, ready, stop.clone()));
+        match bind(address).await {
+            Ok(listener) => {
+                let (hub, ready) = (Arc::clone(&hub), Arc::clone(&ready));
+                tokio::spawn(admin::serve(hub, listener, ready, stop.clone()));
+            }
+            Err(error) if config.admin_said => return Err(error),
+            Err(error) => tracing::warn!(%error, "no admin server; --admin gives another address"),
+        }
     }
     tokio::spawn(stall::watch(Arc::clone(&hub), stop.clone()));
     tokio::spawn(ticks(Arc::clone(&hub), stop.clone()));

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ballast_model::Protocol;
 use tokio_util::sync::CancellationToken;
 
 use crate::hub::Hub;
@@ -48,53 +49,39 @@ pub async fn watch(hub: Arc<Hub>, stop: CancellationToken) {
     }
 }
 
-/// Returns those that stall, and how long a probe of each may take.
-fn stalled(pool: &Pool, now: Moment) -> impl Iterator<Item = (&Arc<Backend>, Duration)> {
-    pool.open().iter().filter_map(move |backend| {
-        let quiet = backend.quiet_for(now);
-        if quiet < STALL_MIN {
-            return None;
-        }
-        let usual = usual_latency(pool, backend);
-        let limit = (usual * STALL_FACTOR).clamp(STALL_MIN, STALL_MAX);
-        if quiet < limit || !peers_answer(pool, backend, now, limit) {
-            return None;
-        }
-        let timeout = (usual * STALL_FACTOR).clamp(PROBE_MIN, PROBE_MAX);
-        Some((backend, timeout))
-    })
-}
-
-/// The mean latency of the others; of itself if it is alone.
-fn usual_latency(pool: &Pool, backend: &Arc<Backend>) -> Duration {
-    let others = pool
-        .open()
-        .iter()
-        .filter(|other| !Arc::ptr_eq(other, backend));
-    let known: Vec<Duration> = others.filter_map(|other| other.latency()).collect();
+/// Returns those that stall, and how long a probe of each may take. Connections of other protocols
+/// than HTTP are silent by nature.
+///
+/// # Complexity
+/// Linear in the pool.
+fn stalled(pool: &Pool, now: Moment) -> Vec<(&Arc<Backend>, Duration)> {
+    let silent = |backend: &&Arc<Backend>| backend.quiet_for(now) >= STALL_MIN;
+    if pool.protocol != Protocol::Http || !pool.open().iter().any(|backend| silent(&backend)) {
+        return Vec::new();
+    }
+    let known: Vec<Duration> = pool.open().iter().filter_map(|b| b.latency()).collect();
     let count = u32::try_from(known.len()).unwrap_or(u32::MAX);
-    known
-        .iter()
-        .sum::<Duration>()
-        .checked_div(count)
-        .or_else(|| backend.latency())
-        .unwrap_or_default()
-}
-
-/// Whether not all of the pool is silent: then what all of them wait for stalls, and probes would
-/// only add load. Peers without anything in flight say nothing; alone, it is asked.
-fn peers_answer(pool: &Pool, backend: &Arc<Backend>, now: Moment, limit: Duration) -> bool {
-    let mut busy = pool
-        .open()
-        .iter()
-        .filter(|other| !Arc::ptr_eq(other, backend) && other.in_flight() > 0)
-        .peekable();
-    busy.peek().is_none() || busy.any(|other| other.quiet_for(now) < limit)
+    let usual = known.iter().sum::<Duration>().checked_div(count);
+    let usual = usual.unwrap_or_default() * STALL_FACTOR;
+    let limit = usual.clamp(STALL_MIN, STALL_MAX);
+    // When all that are busy are silent, what all of them wait for stalls, and probes would only
+    // add load. Peers without anything in flight say nothing; alone, an endpoint is asked.
+    let busy = pool.open().iter().filter(|backend| backend.in_flight() > 0);
+    let answering = busy.clone().any(|backend| backend.quiet_for(now) < limit);
+    if !answering && busy.count() > 1 {
+        return Vec::new();
+    }
+    let timeout = usual.clamp(PROBE_MIN, PROBE_MAX);
+    let silent = pool.open().iter().filter(silent);
+    silent
+        .filter(|backend| backend.quiet_for(now) >= limit)
+        .map(|backend| (backend, timeout))
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use ballast_model::{AssignmentId, NodeId, Protocol, ServiceId};
+    use ballast_model::{AssignmentId, NodeId, ServiceId};
 
     use super::*;
     use crate::table::{Gate, InFlight, Member, MemberState, PoolKey};
@@ -130,10 +117,10 @@ mod tests {
         let pool = pool(3);
         let _hung = begin(&pool, 0, Moment(0));
         let _live = begin(&pool, 1, Moment(0));
-        assert_eq!(stalled(&pool, Moment(10 * MS)).count(), 0, "not yet");
+        assert_eq!(stalled(&pool, Moment(10 * MS)).len(), 0, "not yet");
         let live = &pool.members[1].backend;
         live.responded(Duration::from_millis(1), Moment(19 * MS));
-        let found: Vec<_> = stalled(&pool, Moment(21 * MS)).collect();
+        let found = stalled(&pool, Moment(21 * MS));
         assert_eq!(found.len(), 1);
         assert!(Arc::ptr_eq(found[0].0, &pool.members[0].backend));
         assert_eq!(found[0].1, PROBE_MIN);
@@ -147,8 +134,8 @@ mod tests {
             let peer = &pool.members[1].backend;
             peer.responded(Duration::from_millis(50), Moment(0));
         }
-        assert_eq!(stalled(&pool, Moment(150 * MS)).count(), 0);
-        assert_eq!(stalled(&pool, Moment(210 * MS)).count(), 1);
+        assert_eq!(stalled(&pool, Moment(150 * MS)).len(), 0);
+        assert_eq!(stalled(&pool, Moment(210 * MS)).len(), 1);
     }
 
     #[test]
@@ -156,8 +143,8 @@ mod tests {
         let pool = pool(2);
         let _one = begin(&pool, 0, Moment(0));
         let other = begin(&pool, 1, Moment(0));
-        assert_eq!(stalled(&pool, Moment(100 * MS)).count(), 0);
+        assert_eq!(stalled(&pool, Moment(100 * MS)).len(), 0);
         drop(other);
-        assert_eq!(stalled(&pool, Moment(100 * MS)).count(), 1, "alone: asked");
+        assert_eq!(stalled(&pool, Moment(100 * MS)).len(), 1, "alone: asked");
     }
 }

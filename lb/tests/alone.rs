@@ -1,4 +1,5 @@
 //! A stand-alone ingress on real sockets.
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod common;
 
@@ -328,7 +329,7 @@ async fn tls_listener_speaks_http2_and_http1_and_says_https() {
     std::fs::write(&key, made.signing_key.serialize_pem()).expect("writes");
     let https = common::free_address();
     let text = format!(
-        "listen: {{ https: \"{https}\" }}\ntls: {{ certificate: \"{}\", key: \"{}\" }}\n{}",
+        "listen: {{ https: \"{https}\" }}\nadmin: \"off\"\ntls: {{ certificate: \"{}\", key: \"{}\" }}\n{}",
         certificate.display(),
         key.display(),
         service(&[&backend])

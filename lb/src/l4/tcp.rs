@@ -22,7 +22,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_millis(50);
 /// Bytes buffered in each direction of a connection.
 const BUFFER: usize = 16 * 1024;
 /// After which a silent peer is asked by TCP whether it is still there.
-const KEEPALIVE: Duration = Duration::from_secs(60);
+const KEEPALIVE: Duration = Duration::from_mins(1);
 
 /// Serves one connection to a published port until both sides have closed. It is reset if no
 /// endpoint takes it, and at once when its endpoint is taken out.

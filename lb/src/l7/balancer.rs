@@ -24,7 +24,7 @@ const AVOID: Duration = Duration::from_millis(100);
 /// How long a probe may take that is asked for after a refused connection.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(50);
 /// How long an upgraded connection (WebSocket) may be silent.
-const UPGRADED_IDLE: Duration = Duration::from_secs(3600);
+const UPGRADED_IDLE: Duration = Duration::from_hours(1);
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,9 +49,9 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(1),
-            read: Duration::from_secs(60),
+            read: Duration::from_mins(1),
             write: Duration::from_secs(30),
-            whole: Duration::from_secs(3600),
+            whole: Duration::from_hours(1),
             keep: Duration::from_millis(1500),
             hold: Duration::from_secs(1),
         }
@@ -176,6 +176,10 @@ fn host_of(head: &RequestHeader) -> &str {
     })
 }
 
+#[allow(
+    clippy::unnecessary_box_returns,
+    reason = "pingora's errors are boxed everywhere"
+)]
 fn status_error(reason: Reason) -> Box<Error> {
     Error::explain(
         ErrorType::HTTPStatus(reason.status()),
@@ -196,7 +200,6 @@ fn reason_of(error: &Error, request: &Request) -> Option<Reason> {
         (HTTPStatus(503), _) => Reason::NoEndpoint,
         (HTTPStatus(502), _) => Reason::ConnectFailed,
         (HTTPStatus(404), _) => Reason::NoRoute,
-        (HTTPStatus(504), _) => Reason::Timeout,
         (_, ErrorSource::Downstream) if gone => return None,
         (_, ErrorSource::Downstream) => Reason::BadRequest,
         (ReadTimedout | WriteTimedout | ConnectTimedout, ErrorSource::Upstream) => Reason::Timeout,

@@ -23,7 +23,7 @@ use super::{Balancer, Timeouts};
 use crate::hub::Hub;
 
 /// Until the first bytes of a connection, and until a TLS handshake is done.
-const FIRST_BYTES: Duration = Duration::from_secs(60);
+const FIRST_BYTES: Duration = Duration::from_mins(1);
 /// How long a client's connection may be idle between two requests.
 const CLIENT_KEEP_SECS: u64 = 75;
 /// Idle connections to endpoints kept in all. pingora's default of 128 is less than the clients of

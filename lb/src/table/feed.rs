@@ -162,14 +162,15 @@ impl Feed {
         self.rebuild()
     }
 
-    /// Takes services that changed or went. An older or repeated generation changes nothing.
+    /// Takes services that changed or went. An older generation changes nothing; one that is
+    /// repeated may bring other services of the same state.
     pub fn update(
         &mut self,
         generation: Generation,
         changed: Vec<ServiceTable>,
         removed: &[ServiceId],
     ) -> Effects {
-        if generation <= self.generation {
+        if generation < self.generation {
             return Effects::default();
         }
         self.generation = generation;
