@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ballast_manager::state::Service;
-use ballast_model::{Availability, Mode, NodeId, ServiceId, ServiceSpec};
+use ballast_model::{Availability, Mode, NodeId, NodeStatus, ServiceId, ServiceSpec};
 use ballast_wire::log::Command;
 use rand::RngExt as _;
 
@@ -45,7 +45,8 @@ fn spec(number: u64, kind: u32, count: u32) -> ServiceSpec {
         "name": name,
         "mode": mode,
         "ports": ports,
-        "placement": { "spread": spread, "constraints": constraints },
+        "placement": { "spread": spread, "constraints": constraints,
+            "max_replicas_per_node": if kind == 2 { 3 } else { 0 } },
         "update": { "parallelism": 2, "order": order, "failure_action": action },
         "task": {
             "command": ["program"],
@@ -118,6 +119,11 @@ impl World {
             _ => {
                 let nodes: Vec<NodeId> = self.hosts.keys().copied().collect();
                 let node = nodes[self.rng.random_range(0..nodes.len())];
+                let known = self.manager.state.node(node);
+                if known.is_some_and(|entry| entry.node.status == NodeStatus::Down) {
+                    // Too soon: its agent comes back.
+                    return Some(Command::RemoveNode { node, time });
+                }
                 let availability = match self.rng.random_range(0..4) {
                     0 => Availability::Drain,
                     1 => Availability::Pause,
