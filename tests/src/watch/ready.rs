@@ -71,7 +71,7 @@ impl ReadyWatch {
     /// Returns when the number of ready endpoints first satisfied `wanted` at or after `from`.
     pub fn first(&self, from: Instant, wanted: impl Fn(u32) -> bool) -> Option<Instant> {
         let line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
-        let start = line.changes.partition_point(|(at, _)| *at < from);
+        let start = line.changes.partition_point(|(at, _)| *at <= from);
         // What held before still held at `from`.
         if let Some((_, ready)) = start
             .checked_sub(1)
