@@ -241,6 +241,9 @@ impl Agent {
         let state = self.lock();
         self.life.cancel();
         drop(state);
+        self.clear_retired(false);
+        // Only if no task is left in it.
+        self.driver.cgroups.remove_node();
         self.store.close(FLUSH_LIMIT);
     }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use ballast_agent::driver::process::{Cgroups, ProcessDriver};
 use ballast_agent::{Config, RawConfig};
 use ballast_link::{
     Authority, ClientAuth, Credentials, Identity, KeyPair, Link, Role, Trust, alpn,
@@ -85,6 +86,26 @@ impl Cluster {
             executable: PathBuf::from(env!("CARGO_BIN_EXE_ballast-task-exec")),
             ..raw.validate().expect("is valid")
         }
+    }
+}
+
+impl Drop for Cluster {
+    /// Kills what a failed test has left running.
+    fn drop(&mut self) {
+        let driver = ProcessDriver {
+            executable: PathBuf::new(),
+            folder: self.folder.path().join("tasks"),
+            node: self.node,
+            node_name: String::new(),
+            cgroups: Cgroups::detect(self.node),
+            nofile: None,
+        };
+        for (assignment, (_, process)) in driver.find_running() {
+            driver.kill(assignment, process);
+            driver.sweep(assignment, process);
+            driver.forget(assignment);
+        }
+        driver.cgroups.remove_node();
     }
 }
 

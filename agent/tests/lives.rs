@@ -71,7 +71,7 @@ fn exit_of_an_adopted_task_that_is_no_child_is_unknown() {
     use ballast_agent::worker::Process;
     // A grandchild: its parent is gone, so its status goes to init.
     let output = std::process::Command::new("sh")
-        .args(["-c", "sleep 1000 >/dev/null & echo $!"])
+        .args(["-c", "sleep 1000 >/dev/null 2>&1 & echo $!"])
         .output()
         .expect("runs");
     let pid: u32 = String::from_utf8_lossy(&output.stdout)

@@ -40,7 +40,7 @@ impl Agent {
 
     /// Removes the cgroups and scratch folders of assignments that are over, and old logs. Not
     /// done where they are forgotten: removing a cgroup may take the kernel milliseconds.
-    fn clear_retired(&self, first: bool) {
+    pub(super) fn clear_retired(&self, first: bool) {
         let retired = {
             let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *retired)
