@@ -113,10 +113,6 @@ impl World {
         let mut worker = Worker::default();
         let records = records.into_values().collect();
         let effects = worker.restore(host.set.clone(), records, strays, time, &mut self.rng);
-        // Nobody wants what no assignment has claimed.
-        for (_, process) in worker.take_strays().into_values() {
-            self.after(MILLI, Event::ProcessEnd(id, process.pid, Exit::Signal(9)));
-        }
         self.hosts.get_mut(&id).expect("known").worker = Some(worker);
         self.say(|| format!("agent on {id} starts, life {life}"));
         self.run_effects(id, effects)?;
@@ -125,7 +121,9 @@ impl World {
         Ok(())
     }
 
-    /// Ends an agent, or its whole machine; it comes back.
+    /// Ends an agent, or its whole machine; it comes back with all that is on its disk. (A lost disk
+    /// is not played: a try that ended meanwhile is then begun again under the same id, which the
+    /// manager ignores.)
     pub(super) fn crash_agent(&mut self, id: NodeId, machine: bool) {
         self.summary.crashes += 1;
         self.say(|| format!("crash on {id}, whole machine: {machine}"));
@@ -219,7 +217,14 @@ impl World {
         let Some(worker) = &mut host.worker else {
             return Ok(());
         };
+        let fresh_set = matches!(event, WorkerEvent::Assignments(_));
         let effects = worker.step(event, time, &mut self.rng);
+        if fresh_set {
+            // Nobody wants what no assignment has claimed.
+            for (_, process) in worker.take_strays().into_values() {
+                self.after(MILLI, Event::ProcessEnd(id, process.pid, Exit::Signal(9)));
+            }
+        }
         self.run_effects(id, effects)
     }
 
@@ -255,9 +260,13 @@ impl World {
                 }
             }
             Effect::Start(start) => self.start_process(id, &start)?,
-            Effect::Adopt(_, task, process) => {
+            Effect::Adopt(bound, task, process) => {
                 if !host.processes.contains_key(&process.pid) {
-                    return Err(format!("{id}: adopts {task}, which does not run"));
+                    // It ended before it was watched.
+                    let assignment = bound.assignment.assignment;
+                    let exited = WorkerEvent::Exited(assignment, task, Exit::Unknown);
+                    let life = host.life;
+                    self.after(MILLI / 10, Event::Worker(id, life, exited));
                 }
             }
             Effect::Signal(_, process, _) => {

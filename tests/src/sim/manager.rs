@@ -205,9 +205,9 @@ impl World {
         self.propose(vec![Command::SetNodeStatus { node, status, time }]);
     }
 
-    pub(super) fn leader_tick(&mut self) -> Result<(), String> {
+    pub(super) fn leader_tick(&mut self) {
         if self.manager.reconciler.is_none() {
-            return Ok(());
+            return;
         }
         self.after(TICK, Event::LeaderTick);
         let nodes: Vec<(NodeId, NodeStatus)> = self
@@ -225,22 +225,22 @@ impl World {
                 self.propose_status(node, NodeStatus::Suspect);
             }
         }
-        self.reconcile()
+        self.reconcile();
     }
 
-    fn reconcile(&mut self) -> Result<(), String> {
+    fn reconcile(&mut self) {
         let now = self.wall();
         if self.manager.is_waiting() {
-            return Ok(());
+            return;
         }
         let manager = &mut self.manager;
         let reconciler = manager.reconciler.as_mut().expect("only a leader ticks");
         if reconciler.next_wake().is_none_or(|due| due > now) {
-            return Ok(());
+            return;
         }
         let batch = reconciler.step(&manager.state, now, &mut self.rng);
         if batch.is_empty() {
-            return Ok(());
+            return;
         }
         let chance = self.faults.unknown;
         if self.unlucky(chance) {
@@ -253,12 +253,11 @@ impl World {
             if !lost {
                 self.propose(batch);
             }
-            return Ok(());
+            return;
         }
         self.enter(Proposal {
             batch,
             planned: true,
         });
-        Ok(())
     }
 }

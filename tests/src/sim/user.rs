@@ -96,7 +96,7 @@ impl World {
                     Mode::Global {} => return None,
                     Mode::Job { completions, .. } => *completions = self.rng.random_range(1..6),
                 }
-                self.update(service, wanted)
+                Some(self.update(service, wanted))
             }
             3..=4 => {
                 let version: u32 = self.rng.random_range(1..1000);
@@ -104,7 +104,7 @@ impl World {
                     .task
                     .env
                     .insert("VERSION".to_owned(), version.to_string());
-                self.update(service, wanted)
+                Some(self.update(service, wanted))
             }
             5 => Some(Command::RollbackService {
                 service: service.id,
@@ -134,13 +134,13 @@ impl World {
         }
     }
 
-    fn update(&self, service: &Service, spec: ServiceSpec) -> Option<Command> {
-        Some(Command::UpdateService {
+    fn update(&self, service: &Service, spec: ServiceSpec) -> Command {
+        Command::UpdateService {
             service: service.id,
             expected: None,
             spec,
             time: self.wall(),
-        })
+        }
     }
 
     /// Lets every node take tasks again, so that all that is wanted fits.

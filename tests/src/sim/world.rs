@@ -252,7 +252,7 @@ impl World {
             Event::AgentStart(node) => self.start_agent(node)?,
             Event::ProcessEnd(node, pid, exit) => self.process_end(node, pid, exit),
             Event::Commit => self.commit()?,
-            Event::LeaderTick => self.leader_tick()?,
+            Event::LeaderTick => self.leader_tick(),
             Event::LeaderStart => self.start_leader(),
             Event::User => self.user_acts(),
             Event::Fault => self.fault(),
