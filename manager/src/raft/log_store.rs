@@ -94,9 +94,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             let bytes = encode(vote)?;
             self.run(move |db| db.put(&[(Key::Vote, &bytes)])).await
         };
-        write
-            .await
-            .map_err(io(StorageIOError::write_vote))
+        write.await.map_err(io(StorageIOError::write_vote))
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
@@ -148,8 +146,6 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             let id = encode(&log_id)?;
             self.run(move |db| db.purge(log_id.index, &id)).await
         };
-        write
-            .await
-            .map_err(io(StorageIOError::write_logs))
+        write.await.map_err(io(StorageIOError::write_logs))
     }
 }
