@@ -144,6 +144,21 @@ impl Consensus {
         trust: TrustCell,
         metrics: Metrics,
     ) -> Result<Self, RaftStartError> {
+        let consensus = Self::open(dir, trust, metrics).await?;
+        if !consensus.raft.is_initialized().await.map_err(failed)? {
+            let address = address.to_owned();
+            let members = BTreeMap::from([(consensus.manager.to_bits(), Peer { address })]);
+            consensus.raft.initialize(members).await.map_err(failed)?;
+        }
+        Ok(consensus)
+    }
+
+    /// Opens the log in `dir`: without one, a member that waits to be taken into a group.
+    async fn open(
+        dir: &DataDir,
+        trust: TrustCell,
+        metrics: Metrics,
+    ) -> Result<Self, RaftStartError> {
         let db = Arc::new(Db::open(&dir.database())?);
         let manager = manager_id(&db)?;
         let id = manager.to_bits();
@@ -155,15 +170,6 @@ impl Consensus {
         let raft = Raft::new(id, raft_config()?, network, log, machine)
             .await
             .map_err(failed)?;
-        let members = BTreeMap::from([(
-            id,
-            Peer {
-                address: address.to_owned(),
-            },
-        )]);
-        if !raft.is_initialized().await.map_err(failed)? {
-            raft.initialize(members).await.map_err(failed)?;
-        }
         let mut tasks = JoinSet::new();
         let (proposer, writer) =
             Proposer::new(raft.clone(), dir.path().to_owned(), metrics.clone());

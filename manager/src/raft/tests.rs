@@ -1,14 +1,17 @@
 //! Consensus on a real file: openraft's own suite, restarts, group commit.
 
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
+use ballast_link::{ClientAuth, Trust, alpn};
 use ballast_model::{Event, EventKind, Timestamp};
 use ballast_wire::log::Command;
 use openraft::testing::{StoreBuilder, Suite};
 
 use super::types::StorageError;
 use super::*;
+use crate::ca::Ca;
 
 struct OnDisk;
 
@@ -151,4 +154,116 @@ async fn full_queue_refuses_at_once() {
         done.expect("runs").expect("commits").expect("is accepted");
     }
     consensus.shutdown().await;
+}
+
+/// One of several managers: its member, and the task that answers the others.
+struct Manager {
+    _dir: DataDir,
+    consensus: Consensus,
+    address: String,
+    server: tokio::task::JoinHandle<()>,
+}
+
+async fn manager(path: &Path, ca: &Ca) -> Manager {
+    let dir = DataDir::open(path).expect("opens");
+    let cell: TrustCell = Arc::new(OnceLock::new());
+    let consensus = Consensus::open(&dir, Arc::clone(&cell), Metrics::new());
+    let consensus = consensus.await.expect("opens");
+    let own = ca.own_credentials(consensus.manager).expect("draws");
+    let trust = Arc::clone(cell.get_or_init(|| Trust::new(own).expect("are credentials")));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0");
+    let listener = listener.await.expect("binds");
+    let address = listener.local_addr().expect("is bound").to_string();
+    let raft = consensus.server();
+    let server = tokio::spawn(async move {
+        let mut links = JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            let accepted = trust.accept(stream, &[alpn::RAFT], ClientAuth::Required);
+            if let Ok(accepted) = accepted.await {
+                let raft = raft.clone();
+                let peer = accepted.identity.expect("is required");
+                links.spawn(async move { raft.serve(accepted.stream, peer).await });
+            }
+        }
+    });
+    Manager {
+        _dir: dir,
+        consensus,
+        address,
+        server,
+    }
+}
+
+async fn wait_for(consensus: &Consensus, what: impl Fn(&Leadership) -> bool) -> Leadership {
+    let mut leadership = consensus.leadership();
+    let found = leadership.wait_for(|now| what(now));
+    let found = tokio::time::timeout(Duration::from_secs(30), found).await;
+    found.expect("in time").expect("runs").clone()
+}
+
+fn is_leading(leadership: &Leadership) -> bool {
+    matches!(leadership, Leadership::Leading { .. })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_managers_lose_their_leader_and_nothing_else() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let cluster = ballast_model::ClusterId::from_bits(7);
+    let init = crate::ca::found(cluster, std::time::SystemTime::now()).expect("draws");
+    let ca = Ca::load(&init, Duration::from_hours(1)).expect("is a CA");
+    let mut managers = Vec::new();
+    for name in ["a", "b", "c"] {
+        managers.push(manager(&folder.path().join(name), &ca).await);
+    }
+    let peer = |manager: &Manager| Peer {
+        address: manager.address.clone(),
+    };
+    let ids: Vec<u64> = managers
+        .iter()
+        .map(|manager| manager.consensus.manager.to_bits())
+        .collect();
+    let first = managers[0].consensus.raft.clone();
+    let alone = BTreeMap::from([(ids[0], peer(&managers[0]))]);
+    first.initialize(alone).await.expect("founds a group");
+    wait_for(&managers[0].consensus, is_leading).await;
+    for (id, manager) in ids.iter().zip(&managers).skip(1) {
+        let learns = first.add_learner(*id, peer(manager), true);
+        learns.await.expect("learns");
+    }
+    let voters: std::collections::BTreeSet<u64> = ids.iter().copied().collect();
+    let changed = first.change_membership(voters, false);
+    changed.await.expect("all vote");
+    for n in 0..20 {
+        let outcome = managers[0].consensus.proposer.propose(note(&n.to_string()));
+        outcome.await.expect("commits").expect("is accepted");
+    }
+    let expected = messages(&managers[0].consensus);
+
+    let follower = &managers[1].consensus;
+    let address = managers[0].address.clone();
+    wait_for(
+        follower,
+        |now| matches!(now, Leadership::Following { leader: Some(leader) } if *leader == address),
+    )
+    .await;
+    let refused = follower.proposer.propose(note("no")).await;
+    let leader = Some(address);
+    assert_eq!(refused, Err(ProposeError::NotLeader { leader }));
+
+    let lost = managers.remove(0);
+    lost.server.abort();
+    drop(first);
+    lost.consensus.shutdown().await;
+    let (b, c) = (&managers[0].consensus, &managers[1].consensus);
+    let leader = tokio::select! {
+        _ = wait_for(b, is_leading) => b,
+        _ = wait_for(c, is_leading) => c,
+    };
+    assert_eq!(messages(leader), expected, "what was acknowledged is there");
+    let outcome = leader.proposer.propose(note("after")).await;
+    outcome.expect("two of three commit").expect("is accepted");
+    for manager in managers {
+        manager.server.abort();
+        manager.consensus.shutdown().await;
+    }
 }
