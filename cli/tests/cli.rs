@@ -207,6 +207,14 @@ fn image_is_refused_with_what_to_do_instead() {
     assert!(api.requests().is_empty());
 }
 
+/// Every flag of a service, once.
+const EVERY_FLAG: &str = "service create web --replicas 3 --publish 8080:http --route shop.test/api --cpu 0.5 \
+    --memory 64m --env MODE=fast --workdir /srv --user www-data --ulimit nofile=1024:4096 \
+    --constraint node.labels.zone==b --spread node --max-per-node 2 --health-http /healthz \
+    --health-interval 2s --restart on-failure --restart-delay 1s --restart-attempts 3 \
+    --restart-window 1m --stop-grace 5s --stop-signal SIGINT --drain 3s --label team=front \
+    --update-order stop-first --update-parallelism 2 --detach -- web-server --port $PORT";
+
 #[test]
 fn create_sends_what_the_flags_say() {
     let api = FakeApi::start(|_, _, body| {
@@ -214,67 +222,8 @@ fn create_sends_what_the_flags_say() {
         view.spec = serde_json::from_value(body.clone()).expect("a spec");
         (201, value(&view))
     });
-    api.ballast(&[
-        "service",
-        "create",
-        "web",
-        "--replicas",
-        "3",
-        "--publish",
-        "8080:http",
-        "--route",
-        "shop.test/api",
-        "--cpu",
-        "0.5",
-        "--memory",
-        "64m",
-        "--env",
-        "MODE=fast",
-        "--workdir",
-        "/srv",
-        "--user",
-        "www-data",
-        "--ulimit",
-        "nofile=1024:4096",
-        "--constraint",
-        "node.labels.zone==b",
-        "--spread",
-        "node",
-        "--max-per-node",
-        "2",
-        "--health-http",
-        "/healthz",
-        "--health-interval",
-        "2s",
-        "--restart",
-        "on-failure",
-        "--restart-delay",
-        "1s",
-        "--restart-attempts",
-        "3",
-        "--restart-window",
-        "1m",
-        "--stop-grace",
-        "5s",
-        "--stop-signal",
-        "SIGINT",
-        "--drain",
-        "3s",
-        "--label",
-        "team=front",
-        "--update-order",
-        "stop-first",
-        "--update-parallelism",
-        "2",
-        "--detach",
-        "--",
-        "web-server",
-        "--port",
-        "$PORT",
-    ])
-    .assert()
-    .code(0)
-    .stdout("web\n");
+    let words: Vec<&str> = EVERY_FLAG.split_whitespace().collect();
+    api.ballast(&words).assert().code(0).stdout("web\n");
     let requests = api.requests();
     assert_eq!(requests[0].0, "POST /v1/services");
     let spec: ServiceSpec = serde_json::from_value(requests[0].1.clone()).expect("a spec");

@@ -1,5 +1,6 @@
 //! Compose files → specs, held by golden files.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -131,7 +132,7 @@ fn bomb_is_refused_quickly() {
     let mut text = "x-0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..9 {
         let refs = vec![format!("*a{}", level - 1); 9].join(", ");
-        text += &format!("x-{level}: &a{level} [{refs}]\n");
+        let _ = writeln!(text, "x-{level}: &a{level} [{refs}]");
     }
     text += "services: {a: {command: *a8}}\n";
     let started = Instant::now();
