@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::chain;
 use crate::hub::{AGENT_QUEUE, Hub};
 use crate::table::{Feed, FeedError, Session};
 
@@ -68,7 +69,10 @@ pub async fn serve(
             };
             match served {
                 Ok(()) => tracing::debug!(%address, "agent closed its feed"),
-                Err(error) => tracing::warn!(%address, %error, "feed of an agent ended"),
+                Err(error) => {
+                    let error = chain(&error);
+                    tracing::warn!(%address, error, "feed of an agent ended");
+                }
             }
         });
     }

@@ -29,3 +29,14 @@ pub mod table;
 
 pub use config::{Config, ConfigError, RawConfig};
 pub use run::{IngressError, run};
+
+/// Returns an error's text and those of its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -16,6 +16,7 @@ use ballast_wire::ingress::{IngressToManager, ManagerToIngress};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::chain;
 use crate::config::Cluster;
 use crate::hub::{Hub, wall_clock};
 use crate::listeners::Failures;
@@ -37,37 +38,63 @@ const HELLO: Duration = Duration::from_secs(5);
 /// The shortest pause between two writes of the route table's file.
 const PERSIST_PAUSE: Duration = Duration::from_millis(500);
 
-/// Gets this ingress's credentials: from the data folder, else by joining.
+/// Gets this ingress's credentials: from the data folder, else by joining, for which it waits until
+/// a manager answers.
 ///
 /// # Errors
 /// [`LinkError`] with the reason; [`LinkError::Refused`] if neither credentials nor token exist.
 pub async fn credentials(config: &Cluster) -> Result<Credentials, LinkError> {
     if let Some(credentials) = Credentials::load(&config.data_dir)? {
-        return Ok(credentials);
+        if credentials.not_after > wall_clock() {
+            return Ok(credentials);
+        }
+        tracing::warn!(until = %credentials.not_after, "certificate has expired, joining anew");
     }
     let Some(token) = &config.join else {
         let reason = format!(
-            "there are no credentials in {} and no join token was given; `ballast node join-token \
-             ingress` on a manager prints one",
+            "there are no valid credentials in {} and no join token was given; `ballast node \
+             join-token ingress` on a manager prints one",
             config.data_dir.display()
         );
         return Err(LinkError::Refused(reason));
     };
-    let mut failed = LinkError::Refused("the join token names no manager; say --manager".into());
-    for manager in &config.managers {
-        let joined = match resolve(manager).await {
-            Ok(address) => join::join(address, token, &config.name).await,
-            Err(error) => Err(error.into()),
-        };
-        match joined {
-            Ok(credentials) => {
-                credentials.store(&config.data_dir)?;
-                return Ok(credentials);
-            }
-            Err(error) => failed = error,
-        }
+    if config.managers.is_empty() {
+        let reason = "the join token names no manager; say --manager";
+        return Err(LinkError::Refused(reason.to_owned()));
     }
-    Err(failed)
+    let mut backoff = BACKOFF_MIN;
+    loop {
+        for manager in &config.managers {
+            let joined = match resolve(manager).await {
+                Ok(address) => join::join(address, token, &config.name).await,
+                Err(error) => Err(error.into()),
+            };
+            match joined {
+                Ok(credentials) => {
+                    credentials.store(&config.data_dir)?;
+                    return Ok(credentials);
+                }
+                Err(error) if is_passing(&error) => {
+                    let error = chain(&error);
+                    tracing::warn!(manager, error, "cannot join yet");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        tokio::time::sleep(backoff).await;
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+    }
+}
+
+/// Whether joining may work later: nobody is there yet, or nobody leads.
+fn is_passing(error: &LinkError) -> bool {
+    match error {
+        LinkError::Connect { .. } | LinkError::Stalled(_) | LinkError::Io(_) => true,
+        LinkError::Refused(reason) => {
+            reason.contains("leads") || reason.contains("closed the connection")
+        }
+        _ => false,
+    }
 }
 
 /// Returns the last route table that was kept, so that a restarted ingress serves at once.
@@ -177,7 +204,10 @@ impl Follower {
                     tracing::info!("manager closed the link");
                     backoff = if served { BACKOFF_MIN } else { backoff };
                 }
-                Err(error) => tracing::warn!(%error, "no link to a manager"),
+                Err(error) => {
+                    let error = chain(&error);
+                    tracing::warn!(error, "no link to a manager");
+                }
             }
             tokio::select! {
                 () = tokio::time::sleep(backoff) => {}

@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::chain;
 use crate::config::{Cluster, Config, Mode, StandAlone};
 use crate::hub::Hub;
 use crate::l7::{Front, TlsError, load_tls};
@@ -29,16 +30,16 @@ const GRACE: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum IngressError {
     /// A socket that it cannot do without.
-    #[error("{0}")]
-    Listen(#[source] io::Error),
+    #[error(transparent)]
+    Listen(io::Error),
     /// It is not, or cannot become, a member of the cluster.
-    #[error("cannot join the cluster: {0}")]
+    #[error("cannot join the cluster")]
     Join(#[source] LinkError),
     /// The certificate for HTTPS.
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// Its data folder.
-    #[error("cannot use {path}: {source}")]
+    #[error("cannot use {path}")]
     DataDir {
         /// Which.
         path: PathBuf,
@@ -79,7 +80,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Ingr
                 tokio::spawn(admin::serve(hub, listener, ready, stop.clone()));
             }
             Err(error) if config.admin_said => return Err(error),
-            Err(error) => tracing::warn!(%error, "no admin server; --admin gives another address"),
+            Err(error) => {
+                let error = chain(&error);
+                tracing::warn!(error, "no admin server; --admin gives another address");
+            }
         }
     }
     tokio::spawn(stall::watch(Arc::clone(&hub), stop.clone()));

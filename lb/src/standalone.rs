@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::chain;
 use crate::config::{Check, Config, Mode, NO_NODE, RawConfig, StandAlone};
 use crate::hub::{AGENT_QUEUE, Hub, wall_clock};
 use crate::l7::load_tls;
@@ -133,7 +134,8 @@ impl Standalone {
         let config = match tokio::task::spawn_blocking(read).await {
             Ok(Ok(config)) => config,
             Ok(Err(error)) => {
-                tracing::error!(%error, "configuration not taken, the old one stays");
+                let error = chain(&error);
+                tracing::error!(error, "configuration not taken, the old one stays");
                 return;
             }
             Err(error) => {
@@ -153,7 +155,8 @@ impl Standalone {
             match load_tls(&tls.certificate, &tls.key) {
                 Ok(loaded) => self.tls.store(Some(loaded)),
                 Err(error) => {
-                    tracing::error!(%error, "configuration not taken, the old one stays");
+                    let error = chain(&error);
+                    tracing::error!(error, "configuration not taken, the old one stays");
                     return;
                 }
             }

@@ -17,7 +17,7 @@ use tokio_rustls::server::TlsStream;
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file that holds no certificate or key.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}")]
     File {
         /// Which.
         path: PathBuf,
@@ -26,7 +26,7 @@ pub enum TlsError {
         source: rustls::pki_types::pem::Error,
     },
     /// They do not fit each other.
-    #[error("the certificate and the key cannot be used: {0}")]
+    #[error("the certificate and the key cannot be used")]
     Unusable(#[from] rustls::Error),
 }
 
