@@ -5,7 +5,7 @@
 //! traffic, and nothing is paid per request but a stored moment.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ballast_model::Protocol;
 use tokio_util::sync::CancellationToken;
@@ -26,8 +26,15 @@ const PROBE_MIN: Duration = Duration::from_millis(15);
 /// The longest.
 const PROBE_MAX: Duration = Duration::from_secs(1);
 
+/// How much later this task wakes than it asked to says how starved the machine is; an endpoint on
+/// it is given this many times that longer. Without it a busy machine takes live endpoints out.
+const STRAIN_FACTOR: u32 = 4;
+/// The strain seen fades by one part in this many with each look.
+const STRAIN_DECAY: u32 = 16;
+
 /// Watches until `stop`.
 pub async fn watch(hub: Arc<Hub>, stop: CancellationToken) {
+    let mut strain = Duration::ZERO;
     loop {
         if !hub.is_active() {
             tokio::select! {
@@ -35,14 +42,17 @@ pub async fn watch(hub: Arc<Hub>, stop: CancellationToken) {
                 () = stop.cancelled() => return,
             }
         }
+        let asleep = Instant::now();
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
             () = stop.cancelled() => return,
         }
+        let late = asleep.elapsed().saturating_sub(LOOK);
+        strain = late.max(strain - strain / STRAIN_DECAY);
         let table = hub.table();
         let now = hub.now();
         for pool in &table.pools {
-            for (backend, timeout) in stalled(pool, now) {
+            for (backend, timeout) in stalled(pool, now, strain * STRAIN_FACTOR) {
                 hub.ask_probe(backend, timeout);
             }
         }
@@ -50,11 +60,11 @@ pub async fn watch(hub: Arc<Hub>, stop: CancellationToken) {
 }
 
 /// Returns those that stall, and how long a probe of each may take. Connections of other protocols
-/// than HTTP are silent by nature.
+/// than HTTP are silent by nature. `strain` is added to every span.
 ///
 /// # Complexity
 /// Linear in the pool.
-fn stalled(pool: &Pool, now: Moment) -> Vec<(&Arc<Backend>, Duration)> {
+fn stalled(pool: &Pool, now: Moment, strain: Duration) -> Vec<(&Arc<Backend>, Duration)> {
     let silent = |backend: &&Arc<Backend>| backend.quiet_for(now) >= STALL_MIN;
     if pool.protocol != Protocol::Http || !pool.open().iter().any(|backend| silent(&backend)) {
         return Vec::new();
@@ -63,7 +73,7 @@ fn stalled(pool: &Pool, now: Moment) -> Vec<(&Arc<Backend>, Duration)> {
     let count = u32::try_from(known.len()).unwrap_or(u32::MAX);
     let usual = known.iter().sum::<Duration>().checked_div(count);
     let usual = usual.unwrap_or_default() * STALL_FACTOR;
-    let limit = usual.clamp(STALL_MIN, STALL_MAX);
+    let limit = usual.clamp(STALL_MIN, STALL_MAX) + strain;
     // When all that are busy are silent, what all of them wait for stalls, and probes would only
     // add load. Peers without anything in flight say nothing; alone, an endpoint is asked.
     let busy = pool.open().iter().filter(|backend| backend.in_flight() > 0);
@@ -71,7 +81,7 @@ fn stalled(pool: &Pool, now: Moment) -> Vec<(&Arc<Backend>, Duration)> {
     if !answering && busy.count() > 1 {
         return Vec::new();
     }
-    let timeout = usual.clamp(PROBE_MIN, PROBE_MAX);
+    let timeout = usual.clamp(PROBE_MIN, PROBE_MAX) + strain;
     let silent = pool.open().iter().filter(silent);
     silent
         .filter(|backend| backend.quiet_for(now) >= limit)
@@ -117,10 +127,14 @@ mod tests {
         let pool = pool(3);
         let _hung = begin(&pool, 0, Moment(0));
         let _live = begin(&pool, 1, Moment(0));
-        assert_eq!(stalled(&pool, Moment(10 * MS)).len(), 0, "not yet");
+        assert_eq!(
+            stalled(&pool, Moment(10 * MS), Duration::ZERO).len(),
+            0,
+            "not yet"
+        );
         let live = &pool.members[1].backend;
         live.responded(Duration::from_millis(1), Moment(19 * MS));
-        let found = stalled(&pool, Moment(21 * MS));
+        let found = stalled(&pool, Moment(21 * MS), Duration::ZERO);
         assert_eq!(found.len(), 1);
         assert!(Arc::ptr_eq(found[0].0, &pool.members[0].backend));
         assert_eq!(found[0].1, PROBE_MIN);
@@ -134,8 +148,18 @@ mod tests {
             let peer = &pool.members[1].backend;
             peer.responded(Duration::from_millis(50), Moment(0));
         }
-        assert_eq!(stalled(&pool, Moment(150 * MS)).len(), 0);
-        assert_eq!(stalled(&pool, Moment(210 * MS)).len(), 1);
+        assert_eq!(stalled(&pool, Moment(150 * MS), Duration::ZERO).len(), 0);
+        assert_eq!(stalled(&pool, Moment(210 * MS), Duration::ZERO).len(), 1);
+    }
+
+    #[test]
+    fn starved_machine_gives_its_endpoints_longer() {
+        let pool = pool(1);
+        let _hung = begin(&pool, 0, Moment(0));
+        let strain = Duration::from_millis(30);
+        assert!(stalled(&pool, Moment(45 * MS), strain).is_empty());
+        let found = stalled(&pool, Moment(55 * MS), strain);
+        assert_eq!(found[0].1, PROBE_MIN + strain);
     }
 
     #[test]
@@ -143,8 +167,12 @@ mod tests {
         let pool = pool(2);
         let _one = begin(&pool, 0, Moment(0));
         let other = begin(&pool, 1, Moment(0));
-        assert_eq!(stalled(&pool, Moment(100 * MS)).len(), 0);
+        assert_eq!(stalled(&pool, Moment(100 * MS), Duration::ZERO).len(), 0);
         drop(other);
-        assert_eq!(stalled(&pool, Moment(100 * MS)).len(), 1, "alone: asked");
+        assert_eq!(
+            stalled(&pool, Moment(100 * MS), Duration::ZERO).len(),
+            1,
+            "alone: asked"
+        );
     }
 }

@@ -118,9 +118,12 @@ impl Backend {
         seen.map(|(_, count)| count).sum()
     }
 
+    /// The last one that was forwarded; probes come between.
     pub fn last_head(&self) -> String {
         let state = self.state.lock().unwrap();
-        state.heads.last().cloned().unwrap_or_default()
+        let forwarded = |head: &&String| header(head, "x-forwarded-proto").is_some();
+        let last = state.heads.iter().rev().find(forwarded);
+        last.cloned().unwrap_or_default()
     }
 
     fn next_mode(&self) -> Mode {
