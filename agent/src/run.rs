@@ -9,6 +9,7 @@ use std::time::Duration;
 use ballast_link::token::ca_digest;
 use ballast_link::{Credentials, LinkError, Role, Trust};
 use ballast_model::{NodeDescription, NodeId};
+use ballast_wire::join::JoinRole;
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +34,11 @@ pub enum AgentError {
         "this agent has not joined a cluster: give it a token with --join (`ballast node join-token agent` on a manager prints one)"
     )]
     NotJoined,
+    /// The token is one for another role.
+    #[error(
+        "the join token is an ingress's: `ballast node join-token agent` on a manager prints an agent's"
+    )]
+    WrongToken,
     /// Its certificate is of another cluster than the token, or of another role.
     #[error("the certificate in {path} {reason}; remove it to join anew")]
     WrongCredentials {
@@ -185,6 +191,10 @@ async fn join(config: &Config, folder: &Path) -> Result<Credentials, AgentError>
         tracing::warn!(until = %credentials.not_after, "the certificate has expired: joining anew");
     }
     let token = config.join.as_ref().ok_or(AgentError::NotJoined)?;
+    // An ingress's token would be honoured, with a certificate that is of no use to an agent.
+    if token.role != JoinRole::Agent {
+        return Err(AgentError::WrongToken);
+    }
     let mut backoff = Backoff::new(REJOIN.0, REJOIN.1);
     let mut said = false;
     for turn in 0.. {

@@ -16,6 +16,8 @@ use super::{Cluster, POLL};
 
 /// From the start of the processes until all nodes are ready; most of it is a slow machine's.
 const START_DEADLINE: Duration = Duration::from_secs(20);
+/// Ours in detail; the libraries below would say several lines for each request.
+const LOG: &str = "info,ballast=debug";
 /// Ports of one agent.
 const AGENT_PORTS: u16 = 1000;
 
@@ -49,7 +51,7 @@ impl Default for Builder {
             ingresses: 1,
             isolation: None,
             extra: Vec::new(),
-            env: vec![("BALLAST_LOG".to_owned(), "debug".to_owned())],
+            env: vec![("BALLAST_LOG".to_owned(), LOG.to_owned())],
         }
     }
 }
@@ -79,7 +81,7 @@ impl Builder {
         self
     }
 
-    /// Adds arguments to every process of a role.
+    /// Adds a flag with its values to every process of a role; it wins over the harness's own.
     pub fn role_args(mut self, role: Role, args: &[&str]) -> Self {
         self.extra
             .push((role, args.iter().map(OsString::from).collect()));
@@ -204,7 +206,7 @@ impl Builder {
             }
             for (of, extra) in &self.extra {
                 if *of == role {
-                    args.extend(extra.iter().cloned());
+                    override_with(&mut args, extra);
                 }
             }
             host.set_args(args);
@@ -241,6 +243,17 @@ impl Builder {
         }
         Ok(())
     }
+}
+
+/// Appends a flag and its values, in place of the same flag if it is there.
+fn override_with(args: &mut Vec<OsString>, extra: &[OsString]) {
+    if let Some(at) = extra
+        .first()
+        .and_then(|flag| args.iter().position(|arg| arg == flag))
+    {
+        args.drain(at..at + extra.len().min(args.len() - at));
+    }
+    args.extend(extra.iter().cloned());
 }
 
 fn is_ready(node: &ballast_model::view::NodeView) -> bool {

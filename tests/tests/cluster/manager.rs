@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use ballast_model::NodeStatus;
+use ballast_model::view::TaskView;
 use ballast_tests::cluster::{Cluster, Host, LoadPlan, kill_pid};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -101,16 +102,14 @@ fn cluster_without_manager_serves_and_restarts() {
             c.nodes()
                 .is_ok_and(|all| all.iter().all(|node| node.status == NodeStatus::Ready))
         })?;
-        let after = healthy(cluster, "web");
-        let kept = before
-            .iter()
-            .filter(|old| after.iter().any(|new| new.pid == old.pid))
-            .count();
-        ensure!(
-            kept == 4,
-            "only the killed one is new: {}",
-            cluster.describe("web")
-        );
+        // What it shows at first is what it stored; the agents correct it.
+        cluster
+            .wait_until("only the killed one is new", DEADLINE, |c| {
+                let after = healthy(c, "web");
+                let is_kept = |old: &&TaskView| after.iter().any(|new| new.pid == old.pid);
+                after.len() == 5 && before.iter().filter(is_kept).count() == 4
+            })
+            .with_context(|| cluster.describe("web"))?;
         Ok(())
     });
 }

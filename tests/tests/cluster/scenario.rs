@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use ballast_model::view::TaskView;
-use ballast_model::{Health, TaskState};
+use ballast_model::{Desired, Health, TaskState};
 use ballast_tests::cluster::{Builder, Cluster, Isolation, LoadReport, isolation};
 
 /// The longest wait for anything that should take a fraction of a second: the machine may be busy.
@@ -124,10 +124,14 @@ pub fn nothing_failed(report: &LoadReport) -> Result<()> {
     Ok(())
 }
 
-/// Returns the tasks of a service that run and take traffic.
+/// Returns the tasks of a service that run, shall run and take traffic.
 pub fn healthy(cluster: &Cluster, service: &str) -> Vec<TaskView> {
     let mut tasks = cluster.tasks(service).unwrap_or_default();
-    tasks.retain(|task| task.state == TaskState::Running && task.health == Health::Healthy);
+    tasks.retain(|task| {
+        task.state == TaskState::Running
+            && task.desired == Desired::Running
+            && task.health == Health::Healthy
+    });
     tasks
 }
 

@@ -43,6 +43,11 @@ impl Stat {
         matches!(self.state, b'T' | b't')
     }
 
+    /// Returns whether it has work to do: it is on a CPU or waits for one.
+    pub const fn is_runnable(self) -> bool {
+        self.state == b'R'
+    }
+
     /// Returns whether it has ended and waits for its parent.
     pub const fn is_zombie(self) -> bool {
         matches!(self.state, b'Z' | b'X')
