@@ -155,6 +155,7 @@ impl World {
             return;
         };
         host.connected = true;
+        let life = host.life;
         let hello = AgentHello {
             node: id,
             incarnation: host.incarnation,
@@ -162,7 +163,7 @@ impl World {
             generation: worker.generation(),
             tasks: worker.reports(),
         };
-        self.send(id, Event::ToManager(id, AgentToManager::Hello(hello)));
+        self.send(id, Event::ToManager(id, life, AgentToManager::Hello(hello)));
     }
 
     pub(super) fn heartbeat(&mut self, id: NodeId) {
@@ -171,7 +172,8 @@ impl World {
             return;
         }
         if host.connected {
-            self.send(id, Event::ToManager(id, AgentToManager::Heartbeat));
+            let life = host.life;
+            self.send(id, Event::ToManager(id, life, AgentToManager::Heartbeat));
         } else {
             self.connect(id);
         }
@@ -253,10 +255,8 @@ impl World {
             }
             Effect::Report(report) => {
                 if host.connected {
-                    self.send(
-                        id,
-                        Event::ToManager(id, AgentToManager::Report(vec![report])),
-                    );
+                    let (life, report) = (host.life, AgentToManager::Report(vec![report]));
+                    self.send(id, Event::ToManager(id, life, report));
                 }
             }
             Effect::Start(start) => self.start_process(id, &start)?,

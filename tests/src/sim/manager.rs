@@ -33,6 +33,8 @@ pub(super) struct Manager {
     last_commit: Micros,
     heard: BTreeMap<NodeId, Micros>,
     linked: BTreeSet<NodeId>,
+    /// The newest life of each agent that said hello: the links of earlier ones are closed then.
+    lives: BTreeMap<NodeId, u64>,
     /// Statuses that are proposed and not applied yet.
     proposed: BTreeMap<NodeId, NodeStatus>,
     pub lifecycles: BTreeMap<TaskId, TaskState>,
@@ -151,10 +153,15 @@ impl World {
         }
     }
 
-    pub(super) fn manager_hears(&mut self, node: NodeId, message: AgentToManager) {
+    pub(super) fn manager_hears(&mut self, node: NodeId, life: u64, message: AgentToManager) {
         if self.manager.reconciler.is_none() {
             return;
         }
+        let newest = self.manager.lives.entry(node).or_default();
+        if life < *newest {
+            return;
+        }
+        *newest = life;
         let time = self.wall();
         let linked = self.manager.linked.contains(&node);
         match message {

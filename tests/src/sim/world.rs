@@ -28,7 +28,8 @@ const EVENTS: u64 = 2_000_000;
 /// What happens next.
 #[derive(Debug, Clone)]
 pub(super) enum Event {
-    ToManager(NodeId, AgentToManager),
+    /// From this life of the agent.
+    ToManager(NodeId, u64, AgentToManager),
     ToAgent(NodeId, ManagerToAgent),
     Connect(NodeId),
     /// The same, after the connection that there is has broken.
@@ -243,7 +244,7 @@ impl World {
         let ((at, _), event) = self.queue.pop_first().expect("ticks never end");
         self.now = self.now.max(at);
         match event {
-            Event::ToManager(node, message) => self.manager_hears(node, message),
+            Event::ToManager(node, life, message) => self.manager_hears(node, life, message),
             Event::ToAgent(node, message) => self.agent_hears(node, message)?,
             Event::Connect(node) => self.connect(node),
             Event::Reconnect(node) => self.reconnect(node),
