@@ -28,9 +28,13 @@ const PROBE_MAX: Duration = Duration::from_secs(1);
 
 /// How much later this task wakes than it asked to says how starved the machine is; an endpoint on
 /// it is given this many times that longer. Without it a busy machine takes live endpoints out.
-const STRAIN_FACTOR: u32 = 4;
+const STRAIN_FACTOR: u32 = 2;
 /// The strain seen fades by one part in this many with each look.
-const STRAIN_DECAY: u32 = 16;
+const STRAIN_DECAY: u32 = 4;
+/// Lateness that is none: a timer wakes at the next millisecond, and the task in turn.
+const STRAIN_SLACK: Duration = Duration::from_millis(2);
+/// The strain that counts at most: past it, finding a hung program late costs more.
+const STRAIN_MAX: Duration = Duration::from_millis(20);
 
 /// Watches until `stop`.
 pub async fn watch(hub: Arc<Hub>, stop: CancellationToken) {
@@ -47,8 +51,10 @@ pub async fn watch(hub: Arc<Hub>, stop: CancellationToken) {
             () = tokio::time::sleep(LOOK) => {}
             () = stop.cancelled() => return,
         }
-        let late = asleep.elapsed().saturating_sub(LOOK);
-        strain = late.max(strain - strain / STRAIN_DECAY);
+        let late = asleep.elapsed().saturating_sub(LOOK + STRAIN_SLACK);
+        strain = late
+            .min(STRAIN_MAX)
+            .max(strain.saturating_sub(strain / STRAIN_DECAY));
         let table = hub.table();
         let now = hub.now();
         for pool in &table.pools {
