@@ -310,13 +310,19 @@ fn update_failure(state: &State, service: &Service, lane: Lane) -> Option<String
     ))
 }
 
-/// Returns the nodes on which the last tries in a lane were rejected.
-pub(super) fn rejected_on(state: &State, lane: Lane) -> Vec<NodeId> {
+/// Returns the nodes on which the last tries in a lane were rejected, or ended by an agent that
+/// stops: it would be asked to start what it has just stopped.
+pub(super) fn refused_on(state: &State, lane: Lane) -> Vec<NodeId> {
+    let refused = |entry: &&TaskEntry| match entry.task.observed.state {
+        TaskState::Rejected => true,
+        TaskState::Shutdown => entry.task.desired == Desired::Running,
+        _ => false,
+    };
     state
         .lane(lane)
         .rev()
         .skip_while(|entry| entry.task.binding.is_none())
-        .take_while(|entry| entry.task.observed.state == TaskState::Rejected)
+        .take_while(refused)
         .filter_map(|entry| entry.task.binding.as_ref().map(|binding| binding.node))
         .collect()
 }

@@ -7,7 +7,7 @@ use ballast_scheduler::{Placed, Request};
 use ballast_wire::log::Placement;
 use rand::Rng;
 
-use super::lane::rejected_on;
+use super::lane::refused_on;
 use super::plan::Plan;
 use super::{LANES_PER_STEP, REASON_INTERVAL, Reconciler, Timer};
 use crate::state::{Lane, State};
@@ -54,7 +54,7 @@ impl Reconciler {
                 self.wait(state, &candidate, reason, now, plan);
                 continue;
             }
-            let avoid = rejected_on(state, candidate.lane);
+            let avoid = refused_on(state, candidate.lane);
             let mut request = Request::of(id, &service.spec).avoiding(&avoid);
             request.node = candidate.lane.pinned;
             match self.scheduler.place(&request) {

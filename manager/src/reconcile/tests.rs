@@ -732,6 +732,44 @@ fn batch_that_was_given_up_and_is_applied_after_all_does_no_harm() {
 }
 
 #[test]
+fn agent_that_stops_its_tasks_is_not_asked_to_start_them_again() {
+    let mut cluster = Cluster::new(2);
+    let web = cluster.create(spec("web", 1));
+    cluster.run();
+    let task = cluster.occupants(web)[0].task.clone();
+    cluster.report(
+        task.id,
+        TaskState::Shutdown,
+        Health::Unhealthy,
+        false,
+        "the agent stops",
+    );
+    cluster.settle();
+    assert_ne!(cluster.nodes_of(web), [task.binding.expect("bound").node]);
+    assert_eq!(cluster.occupants(web).len(), 1);
+}
+
+#[test]
+fn agent_that_forgot_a_restart_gets_a_new_binding() {
+    let mut cluster = Cluster::new(1);
+    let web = cluster.create(spec("web", 1));
+    cluster.run();
+    let task = cluster.occupants(web)[0].task.clone();
+    cluster.fail(task.id, true);
+    cluster.wait(1000);
+    cluster.join(1, description(1));
+    cluster.report(task.id, TaskState::Starting, Health::Unknown, false, "");
+    cluster.run();
+    assert_eq!(cluster.healthy(web), 1);
+    let now = cluster.occupants(web)[0]
+        .task
+        .binding
+        .clone()
+        .expect("bound");
+    assert_ne!(now.assignment, task.binding.expect("bound").assignment);
+}
+
+#[test]
 fn history_of_a_crash_loop_is_bounded() {
     let mut cluster = Cluster::new(1);
     let web = cluster.create(spec("web", 1));

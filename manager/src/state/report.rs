@@ -43,6 +43,14 @@ impl State {
             return false;
         }
         let known = current.task.id;
+        let newer = report.observed.sequence > current.task.observed.sequence;
+        let revived = report.task == known && !report.observed.state.is_terminal();
+        if assignment.restarting && revived && newer {
+            // An agent that lost its memory runs an ended try once more. An end is never left, so
+            // nothing can be made of this binding: another one takes its place.
+            self.vacate(known, out);
+            return true;
+        }
         if report.task != known {
             let later = report.restarts > binding.restarts;
             if !later || self.tasks.contains_key(&report.task) {
