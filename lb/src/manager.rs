@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ballast_link::{
     Credentials, KeyPair, Link, LinkError, LinkReceiver, LinkSender, Peer, Role, Trust, alpn, join,
 };
-use ballast_model::IngressId;
 use ballast_model::limits::HEARTBEAT_INTERVAL;
+use ballast_model::{Generation, IngressId};
 use ballast_wire::ingress::{IngressToManager, ManagerToIngress};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -28,14 +28,17 @@ const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// The longest pause between two attempts.
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// How often it is looked whether the certificate has to be renewed.
-const RENEWAL_LOOK: Duration = Duration::from_mins(1);
+const RENEWAL_LOOK: Duration = Duration::from_secs(1);
 /// Between two heartbeats to the manager. Slower than an agent's: nothing is rescheduled when an
 /// ingress falls silent.
 const HEARTBEAT: Duration = HEARTBEAT_INTERVAL.to_duration().saturating_mul(10);
 /// Silence of a manager after which another connection is tried, TCP's own patience being hours.
 /// It sends nothing when nothing changes, so the heartbeats have to fail: see `LinkSender`.
 const HELLO: Duration = Duration::from_secs(5);
-/// The shortest pause between two writes of the route table's file.
+/// Between two writes of the route table's file lies this many times what the first of them took,
+/// so that a large table that changes all the time costs a twentieth of a core at most.
+const PERSIST_SHARE: u32 = 20;
+/// But not longer than this: what a killed ingress forgets.
 const PERSIST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Gets this ingress's credentials: from the data folder, else by joining, for which it waits until
@@ -118,33 +121,41 @@ pub fn restore(hub: &Hub, data_dir: &Path) -> bool {
     }
 }
 
-/// Keeps the route table in the data folder as it changes, until `stop`.
+/// Keeps the route table in the data folder as it changes, until `stop`, and once more then.
 pub async fn persist(hub: Arc<Hub>, data_dir: PathBuf, stop: CancellationToken) {
     let mut versions = hub.versions();
     let mut kept = None;
     loop {
         tokio::select! {
             changed = versions.changed() => if changed.is_err() { return },
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => break,
         }
-        let (generation, services) = hub.feed().snapshot_of();
-        if kept != Some(generation) && generation != ballast_model::Generation(0) {
-            let snapshot = ManagerToIngress::Snapshot {
-                generation,
-                services,
-            };
-            let dir = data_dir.clone();
-            let written = tokio::task::spawn_blocking(move || write(&dir, &snapshot)).await;
-            match written {
-                Ok(Ok(())) => kept = Some(generation),
-                Ok(Err(error)) => tracing::warn!(%error, "route table not kept"),
-                Err(error) => tracing::error!(%error, "route table not kept"),
-            }
-        }
+        let begun = Instant::now();
+        persist_once(&hub, &data_dir, &mut kept).await;
+        let pause = (begun.elapsed() * PERSIST_SHARE).min(PERSIST_PAUSE);
         tokio::select! {
-            () = tokio::time::sleep(PERSIST_PAUSE) => {}
-            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled() => break,
         }
+    }
+    persist_once(&hub, &data_dir, &mut kept).await;
+}
+
+async fn persist_once(hub: &Hub, data_dir: &Path, kept: &mut Option<Generation>) {
+    let (generation, services) = hub.feed().snapshot_of();
+    if *kept == Some(generation) || generation == Generation(0) {
+        return;
+    }
+    let snapshot = ManagerToIngress::Snapshot {
+        generation,
+        services,
+    };
+    let dir = data_dir.to_owned();
+    let written = tokio::task::spawn_blocking(move || write(&dir, &snapshot)).await;
+    match written {
+        Ok(Ok(())) => *kept = Some(generation),
+        Ok(Err(error)) => tracing::warn!(%error, "route table not kept"),
+        Err(error) => tracing::error!(%error, "route table not kept"),
     }
 }
 

@@ -11,6 +11,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use ballast_link::Credentials;
+use ballast_model::NodeId;
 
 use super::network::{PREFIX, ip, pids_in};
 use super::process::{alive, kill_pid};
@@ -167,11 +169,16 @@ pub(super) fn unmount(dir: &Path) {
     }
 }
 
-/// Removes the empty cgroups whose path carries the cluster folder's name.
+/// Removes the cgroups of a cluster's nodes, whose names carry the id in the node's certificate.
 pub(super) fn remove_cgroups(dir: &Path) {
-    let Some(name) = dir.file_name().and_then(|name| name.to_str()) else {
+    let Ok(hosts) = std::fs::read_dir(dir.join("data")) else {
         return;
     };
+    let nodes: Vec<String> = hosts
+        .flatten()
+        .filter_map(|host| Credentials::load(&host.path().join("credentials")).ok()?)
+        .map(|credentials| format!("ballast-{}", NodeId::from_bits(credentials.identity.id)))
+        .collect();
     let Ok(mounts) = std::fs::read_to_string("/proc/self/mounts") else {
         return;
     };
@@ -180,20 +187,9 @@ pub(super) fn remove_cgroups(dir: &Path) {
         if let (_, Some(path), Some("cgroup" | "cgroup2")) =
             (fields.next(), fields.next(), fields.next())
         {
-            for parent in ["", "ballast"] {
-                remove_cgroups_in(&Path::new(path).join(parent), name);
+            for node in &nodes {
+                remove_tree(&Path::new(path).join(node));
             }
-        }
-    }
-}
-
-fn remove_cgroups_in(parent: &Path, name: &str) {
-    let Ok(entries) = std::fs::read_dir(parent) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        if entry.file_name().to_string_lossy().contains(name) {
-            remove_tree(&entry.path());
         }
     }
 }

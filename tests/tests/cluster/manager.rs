@@ -125,6 +125,10 @@ fn cluster_ingress_restarted_without_manager_serves_from_its_stored_table() {
                 .is_ok_and(|response| response.status == 200)
         };
         cluster.wait_until("the ingress answers", DEADLINE, answers)?;
+        // A table is kept within half a second.
+        let load = cluster.load(LoadPlan::get(address))?;
+        after_requests(cluster, &load, 250)?;
+        no_get_failed(&load.stop()?)?;
         cluster.manager().kill()?;
         cluster.ingress(0).restart()?;
         let took = cluster.wait_until("the new ingress answers", DEADLINE, answers)?;
