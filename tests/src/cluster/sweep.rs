@@ -179,6 +179,14 @@ pub(super) fn remove_cgroups(dir: &Path) {
         .filter_map(|host| Credentials::load(&host.path().join("credentials")).ok()?)
         .map(|credentials| format!("ballast-{}", NodeId::from_bits(credentials.identity.id)))
         .collect();
+    // An agent makes them below the cgroups that it was started in, which are ours.
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own: Vec<&str> = own
+        .lines()
+        .filter_map(|line| line.splitn(3, ':').nth(2))
+        .map(|path| path.trim_start_matches('/'))
+        .filter(|path| !path.is_empty())
+        .collect();
     let Ok(mounts) = std::fs::read_to_string("/proc/self/mounts") else {
         return;
     };
@@ -189,6 +197,9 @@ pub(super) fn remove_cgroups(dir: &Path) {
         {
             for node in &nodes {
                 remove_tree(&Path::new(path).join(node));
+                for own in &own {
+                    remove_tree(&Path::new(path).join(own).join(node));
+                }
             }
         }
     }
