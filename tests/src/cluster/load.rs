@@ -17,6 +17,9 @@ use super::http::Connection;
 /// Failures that are kept with their reason; more are only counted.
 const FAILURES_KEPT: usize = 50;
 
+/// Loads of this process so far: no two share a request id.
+static STARTED: AtomicU64 = AtomicU64::new(0);
+
 /// What to send.
 #[derive(Debug, Clone)]
 pub struct LoadPlan {
@@ -133,6 +136,7 @@ impl Load {
         let stop = Arc::new(AtomicBool::new(false));
         let done = Arc::new(AtomicU64::new(0));
         let begin = Instant::now();
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let threads = (0..plan.connections.max(1))
             .map(|index| {
                 let place = host.share_place()?;
@@ -141,6 +145,7 @@ impl Load {
                     stop: Arc::clone(&stop),
                     done: Arc::clone(&done),
                     begin,
+                    number,
                     index,
                     connection: None,
                     report: LoadReport::default(),
@@ -196,6 +201,7 @@ struct Worker {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicU64>,
     begin: Instant,
+    number: u64,
     index: u32,
     connection: Option<Connection<TcpStream>>,
     report: LoadReport,
@@ -225,7 +231,12 @@ impl Worker {
     fn once(&mut self, count: u32) {
         let post = count % 10 < self.plan.posts_of_ten;
         let method = if post { "POST" } else { "GET" };
-        let id = format!("{}-{}-{count}", std::process::id(), self.index);
+        let id = format!(
+            "{}-{}-{}-{count}",
+            std::process::id(),
+            self.number,
+            self.index
+        );
         let start = Instant::now();
         let result = self.send(method, &id);
         self.report.slowest = self.report.slowest.max(start.elapsed());

@@ -1,6 +1,9 @@
 //! Replicas and nodes that die, hang or vanish while requests come in.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use ballast_model::{NodeStatus, TaskState};
@@ -8,7 +11,7 @@ use ballast_tests::cluster::{Cluster, LoadPlan, Signal, alive, kill_pid, signal_
 
 use crate::scenario::{
     DEADLINE, after_requests, create_hello, has_namespaces, healthy, no_get_failed, no_post_twice,
-    no_slot_twice, scenario, victim,
+    no_slot_twice, nothing_failed, scenario, victim,
 };
 
 #[test]
@@ -146,6 +149,99 @@ fn cluster_node_that_was_cut_off_stops_what_was_replaced() {
             lost.iter().any(|task| task.state == TaskState::Lost),
             "what was replaced is called lost: {}",
             cluster.describe("web")
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn cluster_every_ingress_drops_a_dead_replica_and_none_needs_the_other() {
+    scenario(Cluster::builder().agents(2).ingresses(2), |cluster| {
+        create_hello(cluster, "web", 4, 8080, &[])?;
+        cluster.wait_healthy("web", 4, DEADLINE)?;
+        let loads = [0, 1].map(|index| {
+            cluster.load(LoadPlan::get(cluster.ingress(index).address(8080)).with_posts(3))
+        });
+        let [first, second] = loads;
+        let (first, second) = (first?, second?);
+        after_requests(cluster, &first, 50)?;
+        after_requests(cluster, &second, 50)?;
+        let (_, pid) = victim(cluster, "web")?;
+        kill_pid(pid)?;
+        cluster.wait_until("another process", DEADLINE, |c| {
+            let now = healthy(c, "web");
+            now.len() == 4 && now.iter().all(|task| task.pid != Some(pid))
+        })?;
+        after_requests(cluster, &first, 50)?;
+        let report = first.stop()?;
+        no_get_failed(&report)?;
+        no_post_twice(cluster, &report)?;
+        cluster.ingress(0).kill()?;
+        after_requests(cluster, &second, 200)?;
+        let report = second.stop()?;
+        no_get_failed(&report)?;
+        no_post_twice(cluster, &report)
+    });
+}
+
+/// Keeps every CPU busy until it is dropped.
+struct Burn(Arc<AtomicBool>);
+
+impl Burn {
+    fn start(threads: usize) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        for _ in 0..threads {
+            let stop = Arc::clone(&stop);
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        Self(stop)
+    }
+}
+
+impl Drop for Burn {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn cluster_on_a_starved_cpu_raises_no_false_alarm() {
+    scenario(Cluster::builder(), |cluster| {
+        create_hello(cluster, "web", 5, 8080, &[])?;
+        cluster.wait_healthy("web", 5, DEADLINE)?;
+        let pids = |c: &Cluster| -> BTreeSet<Option<u32>> {
+            healthy(c, "web").iter().map(|task| task.pid).collect()
+        };
+        let before = pids(cluster);
+        let plan = LoadPlan::get(cluster.ingress(0).address(8080)).with_posts(3);
+        let load = cluster.load(plan.at_rate(200))?;
+        let cpus = std::thread::available_parallelism().map_or(2, usize::from);
+        let burn = Burn::start(cpus * 4);
+        let start = Instant::now();
+        cluster.wait_until("a while", DEADLINE, |_| {
+            start.elapsed() > Duration::from_secs(4)
+        })?;
+        drop(burn);
+        let report = load.stop()?;
+        eprintln!(
+            "{:?} {:?} slowest {:?}",
+            report.gets, report.posts, report.slowest
+        );
+        nothing_failed(&report)?;
+        cluster.wait_healthy("web", 5, DEADLINE)?;
+        ensure!(
+            pids(cluster) == before,
+            "restarted: {}",
+            cluster.describe("web")
+        );
+        let nodes = cluster.nodes()?;
+        ensure!(
+            nodes.iter().all(|node| node.status == NodeStatus::Ready),
+            "{nodes:?}"
         );
         Ok(())
     });
