@@ -139,13 +139,13 @@ impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:26} {:9} {:30} {:>10} {:>10} {:>10} {:>5}  goals",
+            "{:28} {:9} {:30} {:>10} {:>10} {:>10} {:>5}  goals",
             "case", "subject", "figure", "median", "p99", "max", "runs"
         )?;
         for figure in &self.0 {
             write!(
                 f,
-                "{:26} {:9} {:30} {:>10.2} {:>10.2} {:>10.2} {:>5} ",
+                "{:28} {:9} {:30} {:>10.2} {:>10.2} {:>10.2} {:>5} ",
                 figure.case,
                 figure.subject,
                 format!("{}, {}", figure.name, figure.unit),
