@@ -9,5 +9,6 @@ mod examples;
 mod faults;
 mod joins;
 mod manager;
+mod metrics;
 mod scenario;
 mod service;
