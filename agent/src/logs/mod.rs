@@ -1,7 +1,7 @@
 //! The logs of tasks: bounded files that the programs themselves write, and how they are read.
 //!
 //! A program's output goes straight to its files, so that it outlives the agent. The agent bounds
-//! them behind the program's back ([`file`]) and reads them when somebody asks ([`read`]).
+//! them behind the program's back ([`mod@file`]) and reads them when somebody asks ([`read`]).
 
 pub mod file;
 pub mod read;

@@ -1,7 +1,7 @@
 //! Programs as processes of this machine: started, watched, signalled, and never left over.
 //!
 //! * [`exec`]: the last step from the agent's binary to the task's program
-//! * [`cgroup`], [`user`], [`env`]: what it runs in, as whom, and with what around it
+//! * [`cgroup`], [`user`], [`mod@env`]: what it runs in, as whom, and with what around it
 //! * [`exit`]: how its end is seen
 //! * [`procfs`]: what the kernel says of it
 
