@@ -107,16 +107,21 @@ fn a_cluster_whose_owner_is_killed_goes_away() -> Result<()> {
         .stdout(std::process::Stdio::null())
         .spawn()?;
     let namespace = format!("ballast-t{}-0-node-1", victim.id());
-    let pids = || {
+    // The orphan by its name: what sets the namespace up runs in it for a moment, too.
+    let orphan = || {
         let output = Command::new("ip")
             .args(["netns", "pids", &namespace])
-            .output();
-        output.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned())
+            .output()
+            .ok()?;
+        let pids = String::from_utf8_lossy(&output.stdout).into_owned();
+        let is_orphan = |pid: &u32| {
+            std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c.trim() == "sleep")
+        };
+        let mut pids = pids.lines().filter_map(|line| line.trim().parse().ok());
+        pids.find(is_orphan)
     };
-    eventually("the victim's cluster runs", || {
-        pids().is_ok_and(|p| !p.is_empty())
-    });
-    let orphan: u32 = pids()?.lines().next().expect("one").parse()?;
+    eventually("the victim's cluster runs", || orphan().is_some());
+    let orphan: u32 = orphan().expect("it runs until it is killed");
     victim.kill()?;
     victim.wait()?;
     eventually("its process ends", || !alive(orphan));
