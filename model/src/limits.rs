@@ -23,6 +23,8 @@ pub const COMMAND_BYTES: usize = 128 * 1024;
 pub const ENV_VARS: usize = 1024;
 /// Placement constraints of one service.
 pub const CONSTRAINTS: usize = 64;
+/// Bytes of one constraint: a key and a few values of a label's length.
+pub const CONSTRAINT_BYTES: usize = 4096;
 /// Labels on one node or service.
 pub const LABELS: usize = 128;
 /// Bytes of one label's key or value.

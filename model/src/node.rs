@@ -142,7 +142,7 @@ impl Node {
 
     /// Returns whether a constraint holds here.
     pub fn meets(&self, constraint: &crate::Constraint) -> bool {
-        use crate::{ConstraintOp, NodeKey};
+        use crate::NodeKey;
         let id;
         let value = match &constraint.key {
             NodeKey::Id => {
@@ -153,10 +153,7 @@ impl Node {
             NodeKey::Label(key) => self.label(key),
             NodeKey::Attribute(key) => self.description.attributes.get(key).map(String::as_str),
         };
-        match constraint.op {
-            ConstraintOp::Equal => value == Some(constraint.value.as_str()),
-            ConstraintOp::NotEqual => value != Some(constraint.value.as_str()),
-        }
+        constraint.condition.holds(value)
     }
 }
 

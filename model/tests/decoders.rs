@@ -19,6 +19,11 @@ const ALPHABET: &[char] = &[
     '-',
     '+',
     '=',
+    '<',
+    '>',
+    '(',
+    ')',
+    ',',
     '!',
     ':',
     '/',
@@ -119,6 +124,11 @@ fn constraints_survive_garbage() {
         "node.labels.zone==b",
         "node.name!=n1",
         "node.attributes.os == linux",
+        "node.labels.zone in (a, b)",
+        "node.labels.zone not in (a,b)",
+        "node.labels.gpu !exists",
+        "node.labels.disk>=64GiB",
+        "node.attributes.kernel version >=5.10,<6.2",
     ];
     hold_round_trip::<Constraint>(1, &seeds);
 }

@@ -179,14 +179,15 @@ fn negative_and_absurd_resources_are_refused() {
 
 #[test]
 fn constraint_that_does_not_parse_says_how_to_write_one() {
-    for text in [
-        "zone=b",
-        "node.labels.zone",
-        "node.labels.==b",
-        "",
-        "node.nmae==x",
+    for (text, right) in [
+        ("zone=b", "write node.labels.zone==VALUE"),
+        ("node.labels.zone", "write node.labels.zone==VALUE"),
+        ("node.labels.==b", "write node.labels.KEY"),
+        ("", "write a property"),
+        ("node.nmae==x", "write node.name"),
+        ("node.labels.zone in (a,b", "at character 25"),
     ] {
-        let words = ["is not a constraint", "node.labels.KEY==VALUE"];
+        let words = ["is not a constraint", right];
         assert_unreadable("/placement/constraints", json!([text]), &words);
     }
     let many: Vec<_> = (0..=limits::CONSTRAINTS)
@@ -195,6 +196,24 @@ fn constraint_that_does_not_parse_says_how_to_write_one() {
     let most = limits::CONSTRAINTS.to_string();
     let field = "placement.constraints";
     assert_refused("/placement/constraints", json!(many), field, Some(&most));
+}
+
+#[test]
+fn constraints_that_exclude_each_other_are_refused_by_name() {
+    let texts = json!([
+        "node.labels.zone in (a,b)",
+        "node.name!=x",
+        "node.labels.zone==c"
+    ]);
+    let refusal = refused("/placement/constraints", texts);
+    assert_eq!(refusal.field, "placement.constraints[2]");
+    assert_eq!(
+        refusal.reason,
+        "no node can meet both `node.labels.zone in (a,b)` and `node.labels.zone==c`"
+    );
+    let range = json!(["node.attributes.kernel version >6,<5"]);
+    let refusal = refused("/placement/constraints", range);
+    assert_eq!(refusal.field, "placement.constraints[0]");
 }
 
 #[test]

@@ -13,7 +13,10 @@ mod service;
 mod update;
 mod validate;
 
-pub use constraint::{Constraint, ConstraintOp, InvalidConstraint, NodeKey};
+pub use constraint::{
+    CompareOp, Condition, Constraint, Contradiction, InvalidConstraint, NodeKey, Quantity, Version,
+    VersionBound, contradiction,
+};
 pub use port::{InvalidPublish, PortSpec, Protocol, RouteSpec, Target};
 pub use probe::{HealthCheck, ProbeKind};
 pub use restart::{RestartCondition, RestartPolicy};

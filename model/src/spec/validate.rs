@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{Mode, PortSpec, ProbeKind, Protocol, ServiceSpec, Target, TaskTemplate};
+use super::{
+    Constraint, Mode, PortSpec, ProbeKind, Protocol, ServiceSpec, Target, TaskTemplate,
+    contradiction,
+};
 use crate::{Millis, limits};
 
 /// A field that cannot be accepted, and the nearest value that can.
@@ -82,9 +85,7 @@ pub fn validate(spec: &ServiceSpec) -> Result<(), InvalidSpec> {
     validate_mode(spec.mode)?;
     validate_labels("labels", &spec.labels)?;
     validate_task(&spec.task)?;
-    if spec.placement.constraints.len() > limits::CONSTRAINTS {
-        return Err(too_many("placement.constraints", limits::CONSTRAINTS));
-    }
+    validate_constraints(&spec.placement.constraints)?;
     validate_ports(spec)?;
     validate_routes(spec)?;
     validate_health(spec)?;
@@ -218,6 +219,18 @@ fn validate_task(task: &TaskTemplate) -> Result<(), InvalidSpec> {
     validate_span("task.restart.window", task.restart.window)?;
     validate_span("task.stop.drain", task.stop.drain)?;
     validate_span("task.stop.grace", task.stop.grace)
+}
+
+fn validate_constraints(constraints: &[Constraint]) -> Result<(), InvalidSpec> {
+    if constraints.len() > limits::CONSTRAINTS {
+        return Err(too_many("placement.constraints", limits::CONSTRAINTS));
+    }
+    let Some(clash) = contradiction(constraints) else {
+        return Ok(());
+    };
+    let last = clash.places.last().copied().unwrap_or_default();
+    let field = format!("placement.constraints[{last}]");
+    Err(InvalidSpec::new(field, clash.to_string(), None))
 }
 
 fn validate_ports(spec: &ServiceSpec) -> Result<(), InvalidSpec> {
