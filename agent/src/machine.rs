@@ -13,10 +13,12 @@ const RESERVE_PERCENT: u64 = 5;
 /// Returns what tasks may use here: what the configuration says, else what there is.
 pub(crate) fn capacity(config: &Config) -> Capacity {
     Capacity {
-        cpu: config.cpu.unwrap_or_else(cpus),
-        memory: config.memory.unwrap_or_else(memory),
         task_slots: config.task_slots,
         ports: config.ports,
+        ..Capacity::of(
+            config.cpu.unwrap_or_else(cpus),
+            config.memory.unwrap_or_else(memory),
+        )
     }
 }
 

@@ -8,8 +8,8 @@ use std::hint::black_box;
 
 use ballast_model::{
     AssignmentId, Availability, Binding, Bytes, Capacity, Incarnation, MilliCpu, Node,
-    NodeDescription, NodeId, NodeStatus, Placement, PortRange, PortSpec, Protocol, Resources,
-    ServiceId, Spread, Target, Timestamp,
+    NodeDescription, NodeId, NodeStatus, Placement, PortSpec, Protocol, Resources, ServiceId,
+    SpreadRule, Target, Timestamp, TopologyKey,
 };
 use ballast_scheduler::{Request, Scheduler};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
@@ -25,22 +25,22 @@ const FLEETS: [(u64, u64); 3] = [(1_000, 10_000), (10_000, 100_000), (50_000, 10
 /// A node of one of three sizes in one of eight zones.
 fn node(rng: &mut StdRng, number: u64) -> Node {
     let scale = 1 << rng.random_range(0..3);
+    let memory = Bytes::from_mib(32_768 * u64::from(scale));
+    let capacity = Capacity::of(MilliCpu::from_cores(8 * scale), memory);
     Node {
         id: NodeId::from_bits(rng.random()),
         description: NodeDescription {
             name: format!("n{number}"),
             address: [10, 0, 0, 1].into(),
-            capacity: Capacity {
-                cpu: MilliCpu::from_cores(8 * scale),
-                memory: Bytes::from_mib(32_768 * u64::from(scale)),
-                task_slots: 4096,
-                ports: PortRange::DEFAULT,
-            },
+            capacity: capacity.clone(),
             attributes: BTreeMap::new(),
             labels: BTreeMap::from([("zone".to_owned(), format!("z{}", number % 8))]),
+            pool: ballast_model::node::DEFAULT_POOL.to_owned(),
         },
         availability: Availability::Active,
         labels: BTreeMap::new(),
+        taints: Vec::new(),
+        offered: capacity,
         status: NodeStatus::Ready,
         incarnation: Incarnation(1),
         since: Timestamp(0),
@@ -72,12 +72,13 @@ impl Load {
 
     /// Places and commits one task; returns its assignment and node.
     fn place(&mut self, scheduler: &mut Scheduler) -> (AssignmentId, NodeId) {
+        let resources = Resources::of(
+            MilliCpu(50 * self.rng.random_range(1..20)),
+            Bytes::from_mib(64 * self.rng.random_range(1..40)),
+        );
         let request = Request {
             service: ServiceId::from_bits(self.rng.random_range(0..SERVICES)),
-            resources: Resources {
-                cpu: MilliCpu(50 * self.rng.random_range(1..20)),
-                memory: Bytes::from_mib(64 * self.rng.random_range(1..40)),
-            },
+            resources: &resources,
             ports: &self.ports,
             placement: &self.placement,
             node: None,
@@ -112,17 +113,17 @@ fn shapes() -> [(&'static str, Placement); 4] {
         constraints: vec!["node.labels.zone==z3".parse().expect("a constraint")],
         ..Placement::default()
     };
-    let spread = |spread| Placement {
-        spread,
+    let spread = |over| Placement {
+        spread: vec![SpreadRule { over, max_skew: 0 }],
         ..Placement::default()
     };
     [
         ("place", Placement::default()),
         ("place-constrained", zone),
-        ("place-spread-node", spread(Spread::Node)),
+        ("place-spread-node", spread(TopologyKey::Node)),
         (
             "place-spread-label",
-            spread(Spread::Label("zone".to_owned())),
+            spread(TopologyKey::Label("zone".to_owned())),
         ),
     ]
 }
@@ -171,10 +172,7 @@ fn refuse(c: &mut Criterion) {
     let placement = Placement::default();
     let request = Request {
         service: ServiceId::from_bits(0),
-        resources: Resources {
-            cpu: MilliCpu::from_cores(1000),
-            memory: Bytes(0),
-        },
+        resources: &Resources::of(MilliCpu::from_cores(1000), Bytes(0)),
         ports: &[],
         placement: &placement,
         node: None,
@@ -195,10 +193,7 @@ fn rebuild(c: &mut Criterion) {
     for number in 0..100_000 {
         let request = Request {
             service: ServiceId::from_bits(number % SERVICES),
-            resources: Resources {
-                cpu: MilliCpu(500),
-                memory: Bytes::from_mib(512),
-            },
+            resources: &Resources::of(MilliCpu(500), Bytes::from_mib(512)),
             ports: &[],
             placement: &placement,
             node: None,

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ballast_model::{
     Availability, Bytes, Capacity, Constraint, Exit, Health, Incarnation, MilliCpu, Mode,
-    NodeDescription, NodeId, NodeStatus, Observed, PortRange, PortSpec, Resources, Sequence,
-    ServiceId, ServiceSpec, TaskId, TaskState, TaskTemplate, Timestamp,
+    NodeDescription, NodeId, NodeStatus, Observed, PortSpec, Resources, Sequence, ServiceId,
+    ServiceSpec, TaskId, TaskState, TaskTemplate, Timestamp,
 };
 use ballast_wire::agent::TaskReport;
 use ballast_wire::log::Command;
@@ -40,14 +40,10 @@ pub(crate) fn description(nth: u64) -> NodeDescription {
     NodeDescription {
         name: format!("n{nth}"),
         address: std::net::IpAddr::from([10, 0, 0, u8::try_from(nth).unwrap_or(250)]),
-        capacity: Capacity {
-            cpu: MilliCpu::from_cores(1000),
-            memory: Bytes::from_mib(1 << 20),
-            task_slots: 4096,
-            ports: PortRange::DEFAULT,
-        },
+        capacity: Capacity::of(MilliCpu::from_cores(1000), Bytes::from_mib(1 << 20)),
         attributes: BTreeMap::new(),
         labels: BTreeMap::from([("zone".to_owned(), format!("z{nth}"))]),
+        pool: ballast_model::node::DEFAULT_POOL.to_owned(),
     }
 }
 
@@ -59,10 +55,7 @@ pub(crate) fn spec(name: &str, replicas: u32) -> ServiceSpec {
         mode: Mode::Replicated { replicas },
         task: TaskTemplate {
             command: vec!["serve".to_owned()],
-            resources: Resources {
-                cpu: MilliCpu(100),
-                memory: Bytes::from_mib(16),
-            },
+            resources: Resources::of(MilliCpu(100), Bytes::from_mib(16)),
             ..TaskTemplate::default()
         },
         placement: ballast_model::Placement::default(),

@@ -12,7 +12,7 @@ use ballast_link::{
 use ballast_manager::{ManagerError, RawConfig, Ready, run_until};
 use ballast_model::{
     Bytes, Capacity, Generation, Health, Incarnation, IngressId, MilliCpu, NodeDescription, NodeId,
-    Observed, PortRange, Sequence, TaskState, Timestamp,
+    Observed, Sequence, TaskState, Timestamp,
 };
 use ballast_wire::agent::{
     AgentHello, AgentToManager, AssignmentSet, LogLines, ManagerToAgent, TaskReport,
@@ -146,13 +146,12 @@ fn hello(node: NodeId, name: &str) -> AgentHello {
             name: name.to_owned(),
             address: "127.0.0.1".parse().expect("an address"),
             capacity: Capacity {
-                cpu: MilliCpu::from_cores(4),
-                memory: Bytes::from_mib(4096),
                 task_slots: 100,
-                ports: PortRange::DEFAULT,
+                ..Capacity::of(MilliCpu::from_cores(4), Bytes::from_mib(4096))
             },
             attributes: BTreeMap::new(),
             labels: BTreeMap::new(),
+            pool: ballast_model::node::DEFAULT_POOL.to_owned(),
         },
         generation: Generation(0),
         tasks: Vec::new(),

@@ -7,11 +7,13 @@
 //! * [`units`]: CPU, bytes, spans, moments, generations
 //! * [`spec`]: what a user asks for, and the proof that it can be
 //! * [`task`], [`node`]: state machines with their transition tables
+//! * [`device`]: what a node has several of
 //! * [`resources`]: capacity, claims, and the one predicate `fits`
 //! * [`endpoint`]: what an ingress is told
 //! * [`view`], [`event`]: what the API answers
 //! * [`limits`]: every bound that more than one crate must agree on
 
+pub mod device;
 pub mod endpoint;
 pub mod event;
 pub mod ids;
@@ -24,13 +26,16 @@ pub mod task;
 pub mod units;
 pub mod view;
 
+pub use device::{Device, DeviceGrant, DeviceRequest, Socket, SocketGrant};
 pub use endpoint::{Endpoint, PortTable, RouteRule, ServiceTable};
 pub use event::{Event, EventKind};
 pub use ids::{
     AssignmentId, ClusterId, IngressId, InvalidId, ManagerId, NodeId, ServiceId, Slot, TaskId,
 };
-pub use node::{Availability, Node, NodeDescription, NodeEvent, NodeStatus};
-pub use resources::{Allocation, Capacity, Claim, PortRange, Resources, Shortage, fits};
+pub use node::{Availability, Node, NodeDescription, NodeEvent, NodeStatus, Taint, TaintEffect};
+pub use resources::{
+    Allocation, Capacity, Claim, PortRange, Resources, Shortage, SocketTaken, fits, fits_amounts,
+};
 pub use spec::*;
 pub use suggest::nearest;
 pub use task::{

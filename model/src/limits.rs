@@ -37,6 +37,18 @@ pub const DEFAULT_TASK_SLOTS: u32 = 4096;
 pub const CPU_PER_TASK: crate::MilliCpu = crate::MilliCpu::from_cores(1024);
 /// Memory of one task: 64 TiB.
 pub const MEMORY_PER_TASK: crate::Bytes = crate::Bytes::from_mib(64 << 20);
+/// Disk of one task: 4 PiB.
+pub const DISK_PER_TASK: crate::Bytes = crate::Bytes::from_mib(4 << 30);
+/// Devices of one node: a machine with 16 accelerators is the largest that is sold.
+pub const DEVICES_PER_NODE: usize = 16;
+/// Kinds of named resources of one node or task.
+pub const CUSTOM_RESOURCES: usize = 16;
+/// Sockets of one node.
+pub const SOCKETS_PER_NODE: usize = 8;
+/// Affinities, service affinities, spread rules or tolerations of one service, each.
+pub const PLACEMENT_RULES: usize = 64;
+/// Taints of one node.
+pub const TAINTS: usize = 64;
 /// The longest span a spec may hold (interval, delay, grace): a week.
 pub const LONGEST_SPAN: Millis = Millis::from_secs(7 * 24 * 3600);
 /// Ended tasks kept per slot, so that `service ps` shows what failed before.

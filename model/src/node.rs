@@ -105,6 +105,50 @@ pub struct NodeDescription {
     pub attributes: BTreeMap<String, String>,
     /// Labels set by the agent's configuration; an operator's label of the same key wins.
     pub labels: BTreeMap<String, String>,
+    /// The pool it belongs to; [`DEFAULT_POOL`] unless its agent's configuration says otherwise.
+    pub pool: String,
+}
+
+/// The pool of nodes that name none.
+pub const DEFAULT_POOL: &str = "default";
+
+/// What keeps tasks that do not bear it from a node.
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
+)]
+#[serde(deny_unknown_fields)]
+pub struct Taint {
+    /// Its key.
+    pub key: String,
+    /// Its value; may be empty.
+    #[serde(default)]
+    pub value: String,
+    /// What it does.
+    pub effect: TaintEffect,
+}
+
+/// What a taint does to tasks that do not bear it.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum TaintEffect {
+    /// They are not placed there.
+    NoSchedule,
+    /// They are placed there only if nothing else fits.
+    PreferNoSchedule,
+    /// They are not placed there, and those that run there move away.
+    NoExecute,
 }
 
 /// A node as the manager stores it.
@@ -118,6 +162,11 @@ pub struct Node {
     pub availability: Availability,
     /// Labels set by the operator.
     pub labels: BTreeMap<String, String>,
+    /// Taints set by the operator.
+    pub taints: Vec<Taint>,
+    /// What may be placed here: its capacity less what its pool reserves, times what its pool
+    /// overcommits. [`crate::fits`] is asked with this.
+    pub offered: Capacity,
     /// Whether it lives.
     pub status: NodeStatus,
     /// The agent's life that was last heard.

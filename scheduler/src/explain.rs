@@ -80,7 +80,11 @@ impl<'a> Count<'a> {
                 | Reason::Memory(_)
                 | Reason::Slots
                 | Reason::Port(_)
-                | Reason::DynamicPorts => {
+                | Reason::DynamicPorts
+                | Reason::Disk(_)
+                | Reason::Devices { .. }
+                | Reason::Custom { .. }
+                | Reason::Socket => {
                     let lacks = entry.shortages(request);
                     lacks.into_iter().map(Reason::from).collect()
                 }
@@ -104,16 +108,27 @@ impl<'a> Count<'a> {
 /// than a node that takes nothing at all: the nearer, the smaller the change that would help.
 fn distance(reason: &Reason, entry: &Entry, request: &Request<'_>) -> Distance {
     match reason {
-        Reason::Cpu(_) | Reason::Memory(_) => {
+        Reason::Cpu(_) | Reason::Memory(_) | Reason::Disk(_) => {
             let wanted = request.resources;
             let lack = |shortage: &Shortage| match shortage {
                 Shortage::Cpu(lack) => per_mille(lack.0.into(), wanted.cpu.0.into()),
                 Shortage::Memory(lack) => per_mille(lack.0, wanted.memory.0),
-                Shortage::Slots | Shortage::Port(_) | Shortage::NoFreePort => 1000,
+                Shortage::Disk(lack) => per_mille(lack.0, wanted.disk.0),
+                Shortage::Slots
+                | Shortage::Port(_)
+                | Shortage::NoFreePort
+                | Shortage::Devices { .. }
+                | Shortage::Custom { .. }
+                | Shortage::Socket => 1000,
             };
             (0, entry.shortages(request).iter().map(lack).sum())
         }
-        Reason::Slots | Reason::Port(_) | Reason::DynamicPorts => (0, 1000),
+        Reason::Slots
+        | Reason::Port(_)
+        | Reason::DynamicPorts
+        | Reason::Devices { .. }
+        | Reason::Custom { .. }
+        | Reason::Socket => (0, 1000),
         Reason::MaxReplicas(_) => (1, 0),
         Reason::Constraint(_) => {
             let constraints = request.placement.constraints.iter();

@@ -13,9 +13,11 @@
 //! * [`refusal`]: why no node takes it
 //! * `index`: nodes by equivalence class and quantised free capacity
 //! * `policy`: which of the nodes that fit is best
+//! * `devices`: which devices and sockets of a node a task is given
 //! * `ports`: which ports of a node are handed out next
 //! * `explain`: the scan that words a refusal
 
+mod devices;
 mod explain;
 mod index;
 mod policy;

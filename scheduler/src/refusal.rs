@@ -54,6 +54,24 @@ pub enum Reason {
     Port(u16),
     /// Its range has not enough free ports.
     DynamicPorts,
+    /// Lacks disk: the least that a node of this count lacks.
+    Disk(Bytes),
+    /// Has not enough free devices of a kind: the least that a node of this count lacks.
+    Devices {
+        /// The kind.
+        kind: String,
+        /// How many.
+        lack: u8,
+    },
+    /// Has not enough of a named resource: the least that a node of this count lacks.
+    Custom {
+        /// Its name.
+        name: String,
+        /// How much.
+        lack: u32,
+    },
+    /// Has no socket with enough left.
+    Socket,
 }
 
 /// The node that came nearest to taking the task.
@@ -73,6 +91,10 @@ impl From<Shortage> for Reason {
             Shortage::Slots => Self::Slots,
             Shortage::Port(port) => Self::Port(port),
             Shortage::NoFreePort => Self::DynamicPorts,
+            Shortage::Disk(lack) => Self::Disk(lack),
+            Shortage::Devices { kind, lack } => Self::Devices { kind, lack },
+            Shortage::Custom { name, lack } => Self::Custom { name, lack },
+            Shortage::Socket => Self::Socket,
         }
     }
 }
@@ -81,7 +103,11 @@ impl Reason {
     /// Returns whether two nodes with these reasons are counted together: amounts do not matter.
     pub(crate) fn is_alike(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Cpu(_), Self::Cpu(_)) | (Self::Memory(_), Self::Memory(_)) => true,
+            (Self::Cpu(_), Self::Cpu(_))
+            | (Self::Memory(_), Self::Memory(_))
+            | (Self::Disk(_), Self::Disk(_)) => true,
+            (Self::Devices { kind: one, .. }, Self::Devices { kind: two, .. })
+            | (Self::Custom { name: one, .. }, Self::Custom { name: two, .. }) => one == two,
             _ => self == other,
         }
     }
@@ -101,6 +127,10 @@ impl Reason {
             Self::Slots => f.write_str("has no free task slot"),
             Self::Port(port) => write!(f, "has port {port} taken"),
             Self::DynamicPorts => f.write_str("has too few free ports"),
+            Self::Disk(lack) => write!(f, "lacks {lack} of disk"),
+            Self::Devices { kind, lack } => write!(f, "lacks {lack} free {kind}"),
+            Self::Custom { name, lack } => write!(f, "lacks {lack} of {name}"),
+            Self::Socket => f.write_str("has no socket with enough left"),
         }
     }
 
@@ -119,6 +149,10 @@ impl Reason {
             Self::Slots => f.write_str("have no free task slot"),
             Self::Port(port) => write!(f, "have port {port} taken"),
             Self::DynamicPorts => f.write_str("have too few free ports"),
+            Self::Disk(lack) => write!(f, "lack {lack} of disk or more"),
+            Self::Devices { kind, lack } => write!(f, "lack {lack} free {kind} or more"),
+            Self::Custom { name, lack } => write!(f, "lack {lack} of {name} or more"),
+            Self::Socket => f.write_str("have no socket with enough left"),
         }
     }
 }

@@ -8,7 +8,7 @@ pub struct Request<'a> {
     /// Whose task: spread and `max_replicas_per_node` count the tasks of this service.
     pub service: ServiceId,
     /// What it reserves.
-    pub resources: Resources,
+    pub resources: &'a Resources,
     /// The ports it serves, each fixed or from the node's range.
     pub ports: &'a [PortSpec],
     /// Constraints, spread, and how many may share a node.
@@ -24,7 +24,7 @@ impl<'a> Request<'a> {
     pub fn of(service: ServiceId, spec: &'a ballast_model::ServiceSpec) -> Self {
         Self {
             service,
-            resources: spec.task.resources,
+            resources: &spec.task.resources,
             ports: &spec.ports,
             placement: &spec.placement,
             node: None,

@@ -330,7 +330,7 @@ impl Scheduler {
         let last = self.last_refusal.as_deref()?;
         let same = last.version == self.version
             && last.service == request.service
-            && last.resources == request.resources
+            && last.resources == *request.resources
             && last.node == request.node
             && last.ports == request.ports
             && last.placement == *request.placement;
@@ -341,7 +341,7 @@ impl Scheduler {
         self.last_refusal = Some(Box::new(LastRefusal {
             version: self.version,
             service: request.service,
-            resources: request.resources,
+            resources: request.resources.clone(),
             ports: request.ports.to_vec(),
             placement: request.placement.clone(),
             node: request.node,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use ballast_model::{
     Allocation, AssignmentId, Availability, Bytes, Claim, MilliCpu, Node, NodeId, NodeStatus,
-    Placement, PortSpec, Resources, ServiceId, Spread, Target, fits,
+    Placement, PortSpec, Resources, ServiceId, SpreadRule, Target, TopologyKey, fits,
 };
 use ballast_scheduler::{Request, Reservation, Scheduler};
 use common::{id, node, port};
@@ -61,11 +61,15 @@ fn placement(shape: usize) -> Placement {
             .map(|text| text.parse().expect("a constraint"))
             .collect(),
         spread: match shape % 4 {
-            0 | 1 => Spread::None,
-            2 => Spread::Node,
-            _ => Spread::Label("zone".to_owned()),
+            0 | 1 => vec![],
+            2 => vec![SpreadRule::default()],
+            _ => vec![SpreadRule {
+                over: TopologyKey::Label("zone".to_owned()),
+                max_skew: 0,
+            }],
         },
         max_replicas_per_node: u32::from(shape.is_multiple_of(5)) * 2,
+        ..Placement::default()
     }
 }
 
@@ -128,8 +132,8 @@ impl Naive {
         let most = placement.max_replicas_per_node;
         let taken = self.taken(node.id);
         let mut claim = Claim {
-            resources: request.resources,
-            ports: vec![],
+            resources: request.resources.clone(),
+            ..Claim::default()
         };
         let fixed = |p: &PortSpec| match p.target {
             Target::Fixed(port) => Some(port),
@@ -141,7 +145,7 @@ impl Naive {
             .iter()
             .filter(|p| p.target == Target::Dynamic)
             .count();
-        let range = node.description.capacity.ports;
+        let range = node.offered.ports;
         let free = (range.first..=range.last).filter(|&port| self.is_free(node.id, port, &taken));
         request.node.is_none_or(|pinned| pinned == node.id)
             && node.is_schedulable()
@@ -152,7 +156,7 @@ impl Naive {
                 .iter()
                 .all(|&port| self.is_free(node.id, port, &taken))
             && free.count() >= dynamic
-            && fits(&node.description.capacity, &taken, &claim).is_ok()
+            && fits(&node.offered, &taken, &claim).is_ok()
     }
 
     /// The nodes that fit, those to avoid only if there is no other.
@@ -176,25 +180,25 @@ impl Naive {
         let tasks = |n: &Node| self.taken(n.id).tasks;
         let count = |n: &Node| self.count(n.id, request.service);
         let spread = |n: &Node| (count(n), if count(n) == 0 { tasks(n) } else { 0 }, n.id);
-        match &request.placement.spread {
+        match request.placement.spread.first().map(|rule| &rule.over) {
             _ if request.node.is_some() => true,
-            Spread::None if request.resources == Resources::default() => candidates
+            None if request.resources.is_empty() => candidates
                 .iter()
                 .all(|n| (tasks(chosen), chosen.id) <= (tasks(n), n.id)),
-            Spread::None => {
+            None => {
                 // One step is at most 1/8 of a value, or 1/16 MiB-wise the floor of the axis.
                 let free = |n: &Node| {
                     let taken = self.taken(n.id);
-                    let cpu = f64::from(n.description.capacity.cpu.0) - taken.cpu as f64;
-                    let memory = (n.description.capacity.memory.0 - taken.memory) as f64;
+                    let cpu = f64::from(n.offered.cpu.0) - taken.cpu as f64;
+                    let memory = (n.offered.memory.0 - taken.memory) as f64;
                     cpu.max(32.0) * memory.max(f64::from(16 << 20))
                 };
                 candidates
                     .iter()
                     .all(|n| free(chosen) <= free(n) * 1.125 * 1.125 * 1.001)
             }
-            Spread::Node => candidates.iter().all(|n| spread(chosen) <= spread(n)),
-            Spread::Label(label) => {
+            Some(TopologyKey::Node) => candidates.iter().all(|n| spread(chosen) <= spread(n)),
+            Some(TopologyKey::Label(label)) => {
                 let sum = |value: Option<&str>| -> u32 {
                     self.nodes
                         .values()
@@ -270,13 +274,14 @@ impl Pair {
             } => {
                 let (placement, ports) = (placement(shape), ports(shape / 2));
                 let avoid: Vec<NodeId> = avoid.map(id).into_iter().collect();
+                // Often nothing, which has its own policy.
+                let resources = Resources::of(
+                    MilliCpu(cpu.saturating_sub(100)),
+                    Bytes::from_mib(mib.saturating_sub(100)),
+                );
                 let request = Request {
                     service: ServiceId::from_bits(service),
-                    resources: Resources {
-                        // Often nothing, which has its own policy.
-                        cpu: MilliCpu(cpu.saturating_sub(100)),
-                        memory: Bytes::from_mib(mib.saturating_sub(100)),
-                    },
+                    resources: &resources,
                     ports: &ports,
                     placement: &placement,
                     node: pinned.map(id),

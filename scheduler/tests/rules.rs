@@ -3,7 +3,7 @@
 mod common;
 
 use ballast_model::{
-    AssignmentId, Availability, Incarnation, NodeStatus, Placement, Spread, Target,
+    AssignmentId, Availability, Incarnation, NodeStatus, Placement, SpreadRule, Target, TopologyKey,
 };
 use ballast_scheduler::{Refusal, Request, Scheduler};
 use common::{SERVICE, id, labelled, node, port, wants};
@@ -23,9 +23,9 @@ fn put(scheduler: &mut Scheduler, request: &Request<'_>) -> Result<u64, String> 
     Ok(placed.node.to_bits())
 }
 
-fn spread(spread: Spread) -> Placement {
+fn spread(over: TopologyKey) -> Placement {
     Placement {
-        spread,
+        spread: vec![SpreadRule { over, max_skew: 0 }],
         ..Placement::default()
     }
 }
@@ -96,7 +96,7 @@ fn node_spread_takes_the_node_with_the_fewest_tasks_of_the_service() {
         node(2, 4000, 4000),
         node(3, 2000, 2000),
     ]);
-    let placement = spread(Spread::Node);
+    let placement = spread(TopologyKey::Node);
     let request = Request {
         placement: &placement,
         ..wants(100, 100)
@@ -114,7 +114,7 @@ fn label_spread_evens_out_the_values_then_the_nodes() {
         labelled(4, "zone", "b"),
     ];
     let mut scheduler = scheduler(nodes);
-    let placement = spread(Spread::Label("zone".to_owned()));
+    let placement = spread(TopologyKey::Label("zone".to_owned()));
     let request = Request {
         placement: &placement,
         ..wants(10, 10)
@@ -126,9 +126,9 @@ fn label_spread_evens_out_the_values_then_the_nodes() {
 #[test]
 fn full_label_value_does_not_stop_the_others() {
     let mut small = labelled(1, "zone", "a");
-    small.description.capacity.task_slots = 1;
+    small.offered.task_slots = 1;
     let mut scheduler = scheduler([small, labelled(2, "zone", "b")]);
-    let placement = spread(Spread::Label("zone".to_owned()));
+    let placement = spread(TopologyKey::Label("zone".to_owned()));
     let request = Request {
         placement: &placement,
         ..wants(10, 10)
@@ -275,7 +275,7 @@ fn refusal_counts_every_reason_and_names_the_nearest_miss() {
     let mut paused = node(4, 9000, 9000);
     paused.availability = Availability::Pause;
     let mut full = node(5, 9000, 9000);
-    full.description.capacity.task_slots = 0;
+    full.offered.task_slots = 0;
     let others = [
         node(6, 9000, 100),
         node(7, 9000, 900),

@@ -221,8 +221,9 @@ impl Harness {
                     generation: Generation(1),
                     slot: Slot(slot),
                     claim: Claim {
-                        resources: service.template.resources,
+                        resources: service.template.resources.clone(),
                         ports: ports.iter().map(|port| port.port).collect(),
+                        ..Claim::default()
                     },
                     ports,
                     desired: Desired::Running,

@@ -3,8 +3,8 @@
 use std::str::FromStr;
 
 use ballast_model::{
-    Bytes, Constraint, MilliCpu, Millis, PortSpec, RestartCondition, RouteSpec, Spread, Ulimit,
-    UpdateOrder,
+    Bytes, Constraint, MilliCpu, Millis, PortSpec, RestartCondition, RouteSpec, SpreadRule,
+    TopologyKey, Ulimit, UpdateOrder,
 };
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -389,17 +389,22 @@ impl FromStr for UlimitArg {
 
 /// `node`, `node.labels.KEY` or `none`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SpreadArg(pub Spread);
+pub struct SpreadArg(pub Option<SpreadRule>);
 
 impl FromStr for SpreadArg {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
-            "none" => Ok(Self(Spread::None)),
-            "node" | "node.id" | "node.name" | "node.hostname" => Ok(Self(Spread::Node)),
+            "none" => Ok(Self(None)),
+            "node" | "node.id" | "node.name" | "node.hostname" => {
+                Ok(Self(Some(SpreadRule::default())))
+            }
             _ => match text.strip_prefix("node.labels.") {
-                Some(key) if !key.is_empty() => Ok(Self(Spread::Label(key.to_owned()))),
+                Some(key) if !key.is_empty() => Ok(Self(Some(SpreadRule {
+                    over: TopologyKey::Label(key.to_owned()),
+                    max_skew: 0,
+                }))),
                 _ => Err(format!(
                     "`{text}` is not something to spread over: none, node or node.labels.KEY"
                 )),

@@ -3,7 +3,7 @@
 use ballast_model::{HealthCheck, Mode, PortSpec, ProbeKind, Protocol, ServiceSpec};
 
 use crate::Failure;
-use crate::args::{HealthArgs, SpecArgs};
+use crate::args::{HealthArgs, SpecArgs, SpreadArg};
 
 /// Changes a spec as the flags say.
 ///
@@ -118,7 +118,9 @@ fn apply_placement(spec: &mut ServiceSpec, args: &SpecArgs) {
             placement.constraints.push(constraint.clone());
         }
     }
-    set(&mut placement.spread, args.spread.clone().map(|s| s.0));
+    if let Some(SpreadArg(over)) = &args.spread {
+        placement.spread = over.iter().cloned().collect();
+    }
     set(&mut placement.max_replicas_per_node, args.max_per_node);
 }
 

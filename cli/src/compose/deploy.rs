@@ -236,7 +236,7 @@ fn placement(spec: &mut ServiceSpec, field: &Field<'_>, report: &mut Report) {
         if place > 0 {
             spread.warn(report, "is not honoured: only the first preference counts");
         } else if let Some(SpreadArg(over)) = spread.parse(report) {
-            placement.spread = over;
+            placement.spread = over.into_iter().collect();
         }
     }
 }

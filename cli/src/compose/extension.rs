@@ -26,7 +26,7 @@ pub(super) fn read(spec: &mut ServiceSpec, field: &Field<'_>, report: &mut Repor
         spec.task.stop.drain = drain;
     }
     if let Some(SpreadArg(over)) = section.get("spread").and_then(|f| f.parse(report)) {
-        spec.placement.spread = over;
+        spec.placement.spread = over.into_iter().collect();
     }
     if let Some(most) = section
         .get("restart_max_delay")

@@ -104,7 +104,7 @@ impl State {
     /// The node.
     pub fn check_capacity(&self) -> Result<(), String> {
         for (id, node) in &self.nodes {
-            let (has, gave) = (&node.node.description.capacity, &node.allocation);
+            let (has, gave) = (&node.node.offered, &node.allocation);
             let within = gave.cpu <= u64::from(has.cpu.0)
                 && gave.memory <= has.memory.0
                 && gave.tasks <= has.task_slots;

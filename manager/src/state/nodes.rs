@@ -99,6 +99,8 @@ impl State {
             description: description.clone(),
             availability: Availability::Active,
             labels: BTreeMap::new(),
+            taints: Vec::new(),
+            offered: description.capacity.clone(),
             status: NodeStatus::Ready,
             incarnation,
             since: time,

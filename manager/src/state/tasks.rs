@@ -125,12 +125,7 @@ impl State {
                 .constraints
                 .iter()
                 .all(|c| node.node.meets(c))
-            && fits(
-                &node.node.description.capacity,
-                &node.allocation,
-                &binding.claim,
-            )
-            .is_ok()
+            && fits(&node.node.offered, &node.allocation, &binding.claim).is_ok()
     }
 
     fn bind(&mut self, id: TaskId, binding: &Binding, time: Timestamp, out: &mut Changes) {

@@ -307,11 +307,8 @@ fn placement_that_does_not_fit_any_more_is_refused() {
             node: node_id(1),
             ports: Vec::new(),
             claim: Claim {
-                resources: Resources {
-                    cpu: MilliCpu::from_cores(501),
-                    memory: Bytes(0),
-                },
-                ports: Vec::new(),
+                resources: Resources::of(MilliCpu::from_cores(501), Bytes(0)),
+                ..Claim::default()
             },
             restarts: 0,
         },
@@ -614,11 +611,9 @@ fn place_command(
 ) -> Command {
     let port = 20_000 + u16::from(b % 8);
     let claim = Claim {
-        resources: Resources {
-            cpu: MilliCpu::from_cores(u32::from(a) * 2),
-            memory: Bytes(0),
-        },
+        resources: Resources::of(MilliCpu::from_cores(u32::from(a) * 2), Bytes(0)),
         ports: vec![port],
+        ..Claim::default()
     };
     let ports = vec![PortBinding {
         name: "http".to_owned(),

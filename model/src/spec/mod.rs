@@ -6,8 +6,10 @@
 //! `validate` proves a spec once, at the API; behind it every field holds.
 
 mod constraint;
+mod placement;
 mod port;
 mod probe;
+mod reservation;
 mod restart;
 mod service;
 mod update;
@@ -17,9 +19,13 @@ pub use constraint::{
     CompareOp, Condition, Constraint, Contradiction, InvalidConstraint, NodeKey, Quantity, Version,
     VersionBound, contradiction,
 };
+pub use placement::{
+    Affinity, InvalidPolicy, Placement, Policy, ServiceAffinity, SpreadRule, Toleration,
+    TopologyKey,
+};
 pub use port::{InvalidPublish, PortSpec, Protocol, RouteSpec, Target};
 pub use probe::{HealthCheck, ProbeKind};
 pub use restart::{RestartCondition, RestartPolicy};
-pub use service::{Mode, Placement, ServiceSpec, Spread, StopPolicy, TaskTemplate, Ulimit};
+pub use service::{Mode, ServiceSpec, StopPolicy, TaskTemplate, Ulimit};
 pub use update::{UpdateFailureAction, UpdateOrder, UpdatePolicy};
 pub use validate::{InvalidSpec, validate, validate_name};

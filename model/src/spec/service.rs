@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Constraint, HealthCheck, PortSpec, RestartPolicy, RouteSpec, UpdatePolicy};
+use super::{HealthCheck, Placement, PortSpec, RestartPolicy, RouteSpec, UpdatePolicy};
 use crate::{Millis, Resources};
 
 /// A service as a user asks for it.
@@ -125,30 +125,4 @@ impl Default for StopPolicy {
             signal: "SIGTERM".to_owned(),
         }
     }
-}
-
-/// Where a task may run.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Placement {
-    /// All must hold on a node, such as `node.labels.zone==b`.
-    #[schema(value_type = Vec<String>, example = json!(["node.labels.zone==b"]))]
-    pub constraints: Vec<Constraint>,
-    /// Fill nodes up, or spread over them.
-    pub spread: Spread,
-    /// The most tasks of this service on one node; 0 sets no limit.
-    pub max_replicas_per_node: u32,
-}
-
-/// How nodes that fit are ranked.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Spread {
-    /// Bin packing: the node that is fullest afterwards.
-    #[default]
-    None,
-    /// The node with the fewest tasks of this service.
-    Node,
-    /// The value of this node label with the fewest tasks of this service, then the node.
-    Label(String),
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Constraint, Mode, PortSpec, ProbeKind, Protocol, ServiceSpec, Target, TaskTemplate,
+    Constraint, Mode, Placement, PortSpec, ProbeKind, Protocol, ServiceSpec, Target, TaskTemplate,
     contradiction,
 };
 use crate::{Millis, limits};
@@ -86,13 +86,54 @@ pub fn validate(spec: &ServiceSpec) -> Result<(), InvalidSpec> {
     validate_labels("labels", &spec.labels)?;
     validate_task(&spec.task)?;
     validate_constraints(&spec.placement.constraints)?;
+    validate_placement(&spec.placement)?;
     validate_ports(spec)?;
     validate_routes(spec)?;
     validate_health(spec)?;
     validate_span("update.delay", spec.update.delay)
 }
 
-fn too_many(field: &str, most: usize) -> InvalidSpec {
+fn validate_placement(placement: &Placement) -> Result<(), InvalidSpec> {
+    let most = limits::PLACEMENT_RULES;
+    for (field, count, most) in [
+        (
+            "constraints",
+            placement.constraints.len(),
+            limits::CONSTRAINTS,
+        ),
+        ("affinities", placement.affinities.len(), most),
+        ("services", placement.services.len(), most),
+        ("spread", placement.spread.len(), most),
+        ("tolerations", placement.tolerations.len(), most),
+    ] {
+        if count > most {
+            return Err(too_many(&format!("placement.{field}"), most));
+        }
+    }
+    let affinities = placement.affinities.iter().map(|a| a.weight).enumerate();
+    let services = placement.services.iter().map(|s| s.weight).enumerate();
+    let weights = affinities
+        .map(|(place, weight)| (format!("placement.affinities[{place}].weight"), weight))
+        .chain(
+            services.map(|(place, weight)| (format!("placement.services[{place}].weight"), weight)),
+        );
+    for (field, weight) in weights {
+        if weight == 0 || !(-100..=100).contains(&weight) {
+            let nearest = if weight < 0 { "-100" } else { "100" };
+            let reason = "a weight is -100 to 100, and not 0";
+            return Err(InvalidSpec::new(field, reason, Some(nearest)));
+        }
+    }
+    if usize::from(placement.sockets) > limits::SOCKETS_PER_NODE {
+        let most = limits::SOCKETS_PER_NODE;
+        let reason = format!("no node has more than {most} sockets");
+        let most = most.to_string();
+        return Err(InvalidSpec::new("placement.sockets", reason, Some(&most)));
+    }
+    Ok(())
+}
+
+pub(super) fn too_many(field: &str, most: usize) -> InvalidSpec {
     InvalidSpec::new(
         field,
         format!("at most {most} are allowed"),
@@ -199,21 +240,7 @@ fn validate_task(task: &TaskTemplate) -> Result<(), InvalidSpec> {
             return Err(InvalidSpec::new(format!("task.env.{shown}"), reason, None));
         }
     }
-    let resources = task.resources;
-    if resources.cpu > limits::CPU_PER_TASK {
-        let most = limits::CPU_PER_TASK.to_string();
-        let reason = format!("{} cores are more than {most}", resources.cpu);
-        return Err(InvalidSpec::new("task.resources.cpu", reason, Some(&most)));
-    }
-    if resources.memory > limits::MEMORY_PER_TASK {
-        let most = limits::MEMORY_PER_TASK.to_string();
-        let reason = format!("{} is more than {most}", resources.memory);
-        return Err(InvalidSpec::new(
-            "task.resources.memory",
-            reason,
-            Some(&most),
-        ));
-    }
+    super::reservation::validate(&task.resources)?;
     validate_span("task.restart.delay", task.restart.delay)?;
     validate_span("task.restart.max_delay", task.restart.max_delay)?;
     validate_span("task.restart.window", task.restart.window)?;

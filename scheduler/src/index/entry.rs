@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use ballast_model::{
-    Allocation, Availability, Bytes, Claim, MilliCpu, Node, NodeStatus, ServiceId, Shortage, fits,
+    Allocation, Availability, Bytes, Claim, MilliCpu, Node, NodeStatus, Resources, ServiceId,
+    Shortage, fits, fits_amounts,
 };
 
 use super::grid::{At, Cell, Rank};
+use crate::devices;
 use crate::ports::Ports;
 use crate::refusal::Reason;
 use crate::request::Request;
@@ -47,7 +49,7 @@ impl Entry {
         if !self.node.is_schedulable() {
             return None;
         }
-        let capacity = &self.node.description.capacity;
+        let capacity = &self.node.offered;
         let cpu = u64::from(capacity.cpu.0).saturating_sub(self.taken.cpu);
         let memory = capacity.memory.0.saturating_sub(self.taken.memory);
         let cell = Cell::of(
@@ -88,17 +90,22 @@ impl Entry {
         if most > 0 && self.tasks_of(request.service) >= most {
             return Err(Reason::MaxReplicas(most));
         }
-        let capacity = &self.node.description.capacity;
-        let mut claim = Claim {
-            resources: request.resources,
-            ports: Vec::new(),
-        };
-        // Asked first without ports, as choosing ports costs more than the answer.
-        fits(capacity, &self.taken, &claim)?;
+        let capacity = &self.node.offered;
+        let wanted = request.resources;
+        // Asked first without devices and ports, as choosing them costs more than the answer.
+        fits_amounts(capacity, &self.taken, wanted)?;
+        let devices = devices::choose(capacity, &self.taken, &wanted.devices)?;
+        let sockets = request.placement.sockets;
+        let sockets = devices::choose_sockets(capacity, &self.taken, wanted, sockets)?;
         let chosen = self
             .ports
             .choose(capacity.ports, &self.taken, request.ports)?;
-        claim.ports = chosen.numbers;
+        let claim = Claim {
+            resources: wanted.clone(),
+            ports: chosen.numbers,
+            devices,
+            sockets,
+        };
         fits(capacity, &self.taken, &claim)?;
         Ok(Offer {
             claim,
@@ -108,25 +115,32 @@ impl Entry {
 
     /// Returns all that this node lacks for the request, each dimension asked on its own.
     pub(crate) fn shortages(&self, request: &Request<'_>) -> Vec<Shortage> {
-        let capacity = &self.node.description.capacity;
-        let alone = |cpu, memory| Claim {
-            resources: ballast_model::Resources { cpu, memory },
-            ports: Vec::new(),
-        };
-        // An over-committed node is short of CPU even for nothing: that is told once.
-        let cpu = fits(
-            capacity,
-            &self.taken,
-            &alone(request.resources.cpu, Bytes(0)),
-        )
-        .err();
-        let memory = alone(MilliCpu(0), request.resources.memory);
-        let memory = fits(capacity, &self.taken, &memory).err();
-        let mut lacks: Vec<Shortage> = cpu.into_iter().collect();
-        lacks.extend(memory.filter(|lack| match lack {
-            Shortage::Cpu(_) => lacks.is_empty(),
-            lack => !lacks.contains(lack),
+        let capacity = &self.node.offered;
+        let wanted = request.resources;
+        let mut alone: Vec<Resources> = vec![
+            Resources::of(wanted.cpu, Bytes(0)),
+            Resources::of(MilliCpu(0), wanted.memory),
+            Resources {
+                disk: wanted.disk,
+                ..Resources::default()
+            },
+        ];
+        alone.extend(wanted.custom.iter().map(|(name, &units)| Resources {
+            custom: [(name.clone(), units)].into(),
+            ..Resources::default()
         }));
+        let mut lacks: Vec<Shortage> = Vec::new();
+        for alone in &alone {
+            // An over-committed node is short of CPU even for nothing: that is told once.
+            let lack = fits_amounts(capacity, &self.taken, alone).err();
+            lacks.extend(lack.filter(|lack| match lack {
+                Shortage::Cpu(_) => lacks.is_empty(),
+                lack => !lacks.contains(lack),
+            }));
+        }
+        lacks.extend(devices::choose(capacity, &self.taken, &wanted.devices).err());
+        let sockets = request.placement.sockets;
+        lacks.extend(devices::choose_sockets(capacity, &self.taken, wanted, sockets).err());
         let ports = self
             .ports
             .choose(capacity.ports, &self.taken, request.ports);

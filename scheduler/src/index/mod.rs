@@ -10,7 +10,9 @@ mod grid;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ballast_model::{Claim, Node, NodeId, NodeKey, Placement, ServiceId, Spread};
+use ballast_model::{Claim, Node, NodeId, NodeKey, Placement, ServiceId};
+
+use crate::policy::Spread;
 
 pub(crate) use class::Class;
 pub(crate) use entry::{Entry, Offer};
@@ -122,7 +124,7 @@ impl Index {
         let mut count = 0;
         self.refile(at, |entry| {
             entry.taken.add(claim);
-            let range = entry.node.description.capacity.ports;
+            let range = entry.node.offered.ports;
             entry.ports.advance(range, &claim.ports);
             let tasks = entry.services.entry(service).or_default();
             count = *tasks;
@@ -184,8 +186,8 @@ impl Index {
             }
         }
         // Whatever the number of its values: without classes a spread would have no groups.
-        if let Spread::Label(label) = &placement.spread {
-            let key = NodeKey::Label(label.clone());
+        if let Spread::Label(label) = Spread::of(placement) {
+            let key = NodeKey::Label(label.to_owned());
             if !self.keys.contains(&key) {
                 self.loose.retain(|loose| *loose != key);
                 self.keys.push(key);

@@ -15,10 +15,33 @@ mod spread;
 
 use std::collections::BTreeMap;
 
-use ballast_model::{Constraint, Node, NodeKey, Resources, Spread};
+use ballast_model::{Constraint, Node, NodeKey, Placement, Policy, TopologyKey};
 
 use crate::index::{At, Class, Index, Offer};
 use crate::request::Request;
+
+/// What is spread over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spread<'a> {
+    /// Nothing: nodes are filled up.
+    None,
+    /// Nodes.
+    Node,
+    /// Values of a label.
+    Label(&'a str),
+}
+
+impl<'a> Spread<'a> {
+    /// Returns what a placement spreads over first.
+    pub(crate) fn of(placement: &'a Placement) -> Self {
+        match placement.spread.first().map(|rule| &rule.over) {
+            Some(TopologyKey::Label(label)) => Self::Label(label),
+            Some(TopologyKey::Node) => Self::Node,
+            None if placement.policy == Policy::Spread => Self::Node,
+            None => Self::None,
+        }
+    }
+}
 
 /// A node that fits and what it would give.
 #[derive(Debug)]
@@ -86,10 +109,8 @@ impl<'a> Search<'a> {
     }
 
     fn run(&self) -> Option<Choice> {
-        match &self.request.placement.spread {
-            Spread::None if self.request.resources == Resources::default() => {
-                self.idlest(&self.classes)
-            }
+        match Spread::of(self.request.placement) {
+            Spread::None if self.request.resources.is_empty() => self.idlest(&self.classes),
             Spread::None => self.fullest(),
             Spread::Node => self.sparsest(&self.classes),
             Spread::Label(label) => self.sparsest_label(label),

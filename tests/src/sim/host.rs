@@ -58,16 +58,16 @@ impl Host {
                 name: format!("n{number}"),
                 address: [10, 0, 0, u8::try_from(number).expect("few nodes")].into(),
                 capacity: Capacity {
-                    cpu: MilliCpu::from_cores(8),
-                    memory: Bytes::from_mib(4096),
                     task_slots: 24,
                     ports: PortRange {
                         first: 20_000,
                         last: 20_063,
                     },
+                    ..Capacity::of(MilliCpu::from_cores(8), Bytes::from_mib(4096))
                 },
                 attributes: BTreeMap::new(),
                 labels: BTreeMap::from([("zone".to_owned(), zone.to_owned())]),
+                pool: ballast_model::node::DEFAULT_POOL.to_owned(),
             },
             worker: None,
             life: 0,

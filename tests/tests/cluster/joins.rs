@@ -143,16 +143,16 @@ fn hello_as(node: NodeId, view: NodeView) -> Result<AgentHello> {
             name: view.name,
             address: view.address.parse()?,
             capacity: Capacity {
-                cpu: MilliCpu::from_cores(1),
-                memory: Bytes::from_mib(64),
                 task_slots: 1,
                 ports: PortRange {
                     first: 20_000,
                     last: 20_001,
                 },
+                ..Capacity::of(MilliCpu::from_cores(1), Bytes::from_mib(64))
             },
             attributes: BTreeMap::new(),
             labels: BTreeMap::new(),
+            pool: ballast_model::node::DEFAULT_POOL.to_owned(),
         },
         generation: Generation(0),
         tasks: Vec::new(),

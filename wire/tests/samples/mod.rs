@@ -73,13 +73,18 @@ pub fn description() -> NodeDescription {
         name: "n1".to_owned(),
         address: "10.1.2.3".parse().expect("an address"),
         capacity: Capacity {
-            cpu: MilliCpu(4000),
-            memory: Bytes::from_mib(8192),
-            task_slots: 4096,
-            ports: PortRange::DEFAULT,
+            disk: Bytes::from_mib(100_000),
+            devices: vec![Device::of("gpu", "T4"), Device::of("gpu", "T4")],
+            custom: [("license".to_owned(), 3)].into(),
+            sockets: vec![Socket {
+                cpu: MilliCpu(4000),
+                memory: Bytes::from_mib(8192),
+            }],
+            ..Capacity::of(MilliCpu(4000), Bytes::from_mib(8192))
         },
         attributes: map(&[("arch", "x86_64"), ("os", "linux")]),
         labels: map(&[("zone", "b")]),
+        pool: "batch".to_owned(),
     }
 }
 
@@ -109,13 +114,28 @@ pub fn claim() -> Claim {
     Claim {
         resources: resources(),
         ports: vec![20_001, 80],
+        devices: vec![DeviceGrant {
+            device: 1,
+            milli: 500,
+        }],
+        sockets: vec![SocketGrant {
+            socket: 0,
+            cpu: MilliCpu(250),
+            memory: Bytes::from_mib(64),
+        }],
     }
 }
 
 fn resources() -> Resources {
     Resources {
-        cpu: MilliCpu(250),
-        memory: Bytes::from_mib(64),
+        disk: Bytes::from_mib(10),
+        devices: DeviceRequest {
+            kind: "gpu".to_owned(),
+            count: 1,
+            milli: 500,
+        },
+        custom: [("license".to_owned(), 1)].into(),
+        ..Resources::of(MilliCpu(250), Bytes::from_mib(64))
     }
 }
 
@@ -197,8 +217,33 @@ pub fn spec() -> ServiceSpec {
         task: template(),
         placement: Placement {
             constraints: vec!["node.labels.zone==b".parse().expect("a constraint")],
-            spread: Spread::Label("rack".to_owned()),
+            affinities: vec![Affinity {
+                constraint: "node.labels.disk==ssd".parse().expect("a constraint"),
+                weight: 50,
+            }],
+            services: vec![ServiceAffinity {
+                service: "db".to_owned(),
+                over: TopologyKey::Label("rack".to_owned()),
+                weight: -100,
+                required: true,
+            }],
+            spread: vec![SpreadRule {
+                over: TopologyKey::Label("rack".to_owned()),
+                max_skew: 1,
+            }],
+            policy: Policy::Fgd,
             max_replicas_per_node: 2,
+            sockets: 1,
+            tolerations: vec![Toleration {
+                key: "gpu".to_owned(),
+                value: Some("yes".to_owned()),
+                effect: Some(TaintEffect::NoSchedule),
+            }],
+            priority: 10,
+            preempts: false,
+            max_disrupted: 3,
+            gang: true,
+            rebalance: false,
         },
         ports: ports(),
         routes: vec![RouteSpec {

@@ -64,7 +64,11 @@ impl Cgroups {
     ///
     /// # Errors
     /// If a limit cannot be set: a task never runs with less of a limit than was asked for.
-    pub fn prepare(&self, assignment: AssignmentId, limits: Resources) -> io::Result<Vec<PathBuf>> {
+    pub fn prepare(
+        &self,
+        assignment: AssignmentId,
+        limits: &Resources,
+    ) -> io::Result<Vec<PathBuf>> {
         let name = assignment.to_string();
         let quota = (u64::from(limits.cpu.0) * (PERIOD_US / 1000)).max(LEAST_QUOTA_US);
         match self {

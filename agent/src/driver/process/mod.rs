@@ -111,7 +111,7 @@ impl ProcessDriver {
         let files = Files::of(&self.folder, bound.assignment.assignment);
         let (stdout, stderr) = prepare_files(&files, user.as_ref())?;
         let assignment = bound.assignment.assignment;
-        let claim = bound.assignment.claim.resources;
+        let claim = &bound.assignment.claim.resources;
         let cgroup_files = self
             .cgroups
             .prepare(assignment, claim)
@@ -135,7 +135,7 @@ impl ProcessDriver {
             .map(user::find)
             .transpose()?;
         let files = Files::of(&self.folder, bound.assignment.assignment);
-        let claim = bound.assignment.claim.resources;
+        let claim = &bound.assignment.claim.resources;
         let assignment = bound.assignment.assignment;
         let cgroup_files = self
             .cgroups
