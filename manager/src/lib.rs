@@ -4,6 +4,7 @@
 //!
 //! * [`state`]: what all managers agree on, and the pure `apply`
 //! * [`reconcile`]: the leader's decisions, as commands to propose
+//! * [`forecast`]: what a change would do, tried on a copy
 //! * [`project`]: what agents and ingresses are sent
 //! * [`views`]: what the API answers
 //!
@@ -22,6 +23,7 @@ mod ca;
 mod clock;
 pub mod config;
 mod data_dir;
+pub mod forecast;
 mod leader;
 mod links;
 mod metrics;

@@ -307,6 +307,7 @@ impl Member<'_> {
             ca: Arc::clone(&ca),
             advertised: self.advertised.clone(),
             metrics: self.metrics.clone(),
+            plans: api::Plans::default(),
         };
         let router = api::router(api.clone());
         let links = LinkServer {

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use ballast_model::view::{
-    NodeView, Replicas, ResourcesView, ServiceView, StackView, TaskView, UpdateView,
+    ExcludedView, NearestView, NodeView, PendingView, Replicas, ResourcesView, ServiceView, StackView, TaskView, UpdateView,
 };
 use ballast_model::{Desired, Health, Mode, Slot, TaskState};
+use ballast_scheduler::Refusal;
 
 use crate::state::{Lane, NodeEntry, Service, State, TaskEntry, Update};
 
@@ -155,6 +156,27 @@ fn problem(entry: &TaskEntry) -> Option<(u8, String)> {
         TaskState::Lost => Some((3, with("lost"))),
         TaskState::Running if observed.health == Health::Unhealthy => Some((4, with("unhealthy"))),
         _ => None,
+    }
+}
+
+/// Returns why no node takes a task, or which would.
+pub fn pending_view(refusal: &Refusal) -> PendingView {
+    PendingView {
+        nodes: refusal.nodes,
+        fit: refusal.fit,
+        excluded: refusal
+            .excluded
+            .iter()
+            .map(|excluded| ExcludedView {
+                reason: excluded.reason.to_string(),
+                nodes: excluded.nodes,
+            })
+            .collect(),
+        nearest: refusal.nearest.as_ref().map(|miss| NearestView {
+            node: miss.node.clone(),
+            lacks: miss.lacks.iter().map(ToString::to_string).collect(),
+        }),
+        suggestions: Vec::new(),
     }
 }
 

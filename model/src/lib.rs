@@ -10,7 +10,7 @@
 //! * [`device`]: what a node has several of
 //! * [`resources`]: capacity, claims, and the one predicate `fits`
 //! * [`endpoint`]: what an ingress is told
-//! * [`view`], [`event`]: what the API answers
+//! * [`view`], [`plan`], [`event`]: what the API answers
 //! * [`limits`]: every bound that more than one crate must agree on
 
 pub mod device;
@@ -19,6 +19,7 @@ pub mod event;
 pub mod ids;
 pub mod limits;
 pub mod node;
+pub mod plan;
 pub mod resources;
 pub mod spec;
 mod suggest;

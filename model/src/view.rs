@@ -116,6 +116,50 @@ pub struct ResourcesView {
     pub tasks: u32,
 }
 
+/// Why no node takes a task, or which would.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct PendingView {
+    /// Nodes that were judged.
+    pub nodes: u32,
+    /// Those that fit; 0 if tasks are pending for want of a node.
+    pub fit: u32,
+    /// The others, each under the first rule that excludes it; the most frequent first.
+    pub excluded: Vec<ExcludedView>,
+    /// The node that came nearest.
+    pub nearest: Option<NearestView>,
+    /// Changes that would make it fit, the smallest first; at most eight.
+    pub suggestions: Vec<SuggestionView>,
+}
+
+/// How many nodes one rule or one dimension excludes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ExcludedView {
+    /// The rule in words, as it is true of each of these nodes: `does not meet zone==b`.
+    pub reason: String,
+    /// How many.
+    pub nodes: u32,
+}
+
+/// The node that came nearest to taking a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NearestView {
+    /// Its name.
+    pub node: String,
+    /// All that it lacks: `lacks 128 MiB of memory`.
+    pub lacks: Vec<String>,
+}
+
+/// A change that would make a pending task fit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SuggestionView {
+    /// What to do: `lower --cpu from 4 to 3.5`.
+    pub change: String,
+    /// How many nodes would fit then.
+    pub nodes: u32,
+    /// Name of one of them.
+    pub node: Option<String>,
+}
+
 /// One node: a row of `node ls` and the whole of `node inspect`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NodeView {

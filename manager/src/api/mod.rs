@@ -10,6 +10,7 @@ mod input;
 mod logs;
 mod nodes;
 mod openapi;
+mod plan;
 mod problem;
 mod services;
 mod stacks;
@@ -28,6 +29,7 @@ use tokio::sync::watch;
 
 pub use self::connection::{ApiListener, ApiSocket, SocketError, serve_connection, serve_listener};
 pub use self::openapi::document;
+pub use self::plan::Plans;
 use self::problem::{ApiError, Kind};
 use crate::ca::Ca;
 use crate::leader::LeaderContext;
@@ -48,6 +50,7 @@ pub const ROUTES: &[(&str, &[&str])] = &[
     ("/v1/nodes/{node}", &["get", "patch", "delete"]),
     ("/v1/stacks", &["get"]),
     ("/v1/stacks/{name}", &["get", "put", "delete"]),
+    ("/v1/plan", &["post"]),
     ("/v1/events", &["get"]),
     ("/v1/join-tokens/{role}", &["get", "post"]),
     ("/v1/openapi.json", &["get"]),
@@ -73,6 +76,8 @@ pub struct Api {
     pub advertised: String,
     /// What `/metrics` answers.
     pub metrics: Metrics,
+    /// Bounds how much of the machine plans take.
+    pub plans: Plans,
 }
 
 impl Api {
@@ -111,6 +116,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/nodes/{node}", node)
         .route("/v1/stacks", get(stacks::list))
         .route("/v1/stacks/{name}", stack)
+        .route("/v1/plan", post(plan::plan))
         .route("/v1/events", get(events::read))
         .route("/v1/join-tokens/{role}", token)
         .route("/v1/openapi.json", get(openapi::serve))

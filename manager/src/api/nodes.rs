@@ -14,7 +14,7 @@ use crate::state::{NodeEntry, State as Applied};
 use crate::{clock, views};
 
 /// Returns the node with this name, or this id.
-fn find<'a>(state: &'a Applied, node: &str) -> Result<&'a NodeEntry, ApiError> {
+pub(super) fn find<'a>(state: &'a Applied, node: &str) -> Result<&'a NodeEntry, ApiError> {
     let by_id = || state.node(node.parse::<NodeId>().ok()?);
     state.node_named(node).or_else(by_id).ok_or_else(|| {
         let known = state

@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{events, health, logs, nodes, services, stacks, tokens};
+use super::{events, health, logs, nodes, plan, services, stacks, tokens};
 
 /// Everything that the API has.
 #[derive(OpenApi)]
@@ -32,6 +32,7 @@ use super::{events, health, logs, nodes, services, stacks, tokens};
         stacks::inspect,
         stacks::deploy,
         stacks::remove,
+        plan::plan,
         events::read,
         tokens::show,
         tokens::rotate,

@@ -141,13 +141,6 @@ pub(super) async fn scale(
     Path(name): Path<String>,
     JsonBody(scale): JsonBody<Scale>,
 ) -> Result<Json<ServiceView>, ApiError> {
-    if scale.replicas > limits::REPLICAS_PER_SERVICE {
-        let most = limits::REPLICAS_PER_SERVICE;
-        let detail = format!("{} is more than the limit of {most}", scale.replicas);
-        return Err(ApiError::new(Kind::InvalidField, detail)
-            .at("replicas")
-            .nearest(Some(most.to_string())));
-    }
     for _ in 0..SCALE_TRIES {
         let (service, command) = scaled(&api.replica.read(), &name, scale)?;
         match api.proposer.propose(command).await? {
@@ -161,7 +154,13 @@ pub(super) async fn scale(
     Err(ApiError::new(Kind::Stale, detail))
 }
 
-fn scaled(state: &Applied, name: &str, scale: Scale) -> Result<(ServiceId, Command), ApiError> {
+/// Returns the command that scales a service.
+pub(super) fn scaled(
+    state: &Applied,
+    name: &str,
+    scale: Scale,
+) -> Result<(ServiceId, Command), ApiError> {
+    check_replicas(scale)?;
     let service = find(state, name)?;
     let mut spec = service.spec.clone();
     match &mut spec.mode {
@@ -180,6 +179,17 @@ fn scaled(state: &Applied, name: &str, scale: Scale) -> Result<(ServiceId, Comma
         time: clock::now(),
     };
     Ok((service.id, command))
+}
+
+fn check_replicas(scale: Scale) -> Result<(), ApiError> {
+    let most = limits::REPLICAS_PER_SERVICE;
+    if scale.replicas <= most {
+        return Ok(());
+    }
+    let detail = format!("{} is more than the limit of {most}", scale.replicas);
+    Err(ApiError::new(Kind::InvalidField, detail)
+        .at("replicas")
+        .nearest(Some(most.to_string())))
 }
 
 /// Brings back the spec before the last update.

@@ -9,11 +9,12 @@ use ballast_wire::log::{Command, StackService};
 use super::input::JsonBody;
 use super::problem::{ApiError, Kind};
 use super::{Api, draw_id};
-use crate::state::Response;
+use crate::state::{Response, State as Applied};
 use crate::{clock, views};
 
-fn find(api: &Api, name: &str) -> Result<StackView, ApiError> {
-    let stacks = views::stacks(&api.replica.read());
+/// Returns the stack with this name.
+pub(super) fn find(state: &Applied, name: &str) -> Result<StackView, ApiError> {
+    let stacks = views::stacks(state);
     let found = stacks.iter().find(|stack| stack.name == name).cloned();
     found.ok_or_else(|| {
         ApiError::no_such(
@@ -38,7 +39,7 @@ pub(super) async fn inspect(
     State(api): State<Api>,
     Path(name): Path<String>,
 ) -> Result<Json<StackView>, ApiError> {
-    find(&api, &name).map(Json)
+    find(&api.replica.read(), &name).map(Json)
 }
 
 /// Makes, updates and removes services so that the stack has exactly these.
@@ -60,9 +61,15 @@ pub(super) async fn deploy(
 }
 
 /// Proves every service of a stack; wrong fields are named from the body's top.
-fn prepare(name: &str, stack: StackSpec) -> Result<Vec<StackService>, ApiError> {
+///
+/// Ids ascend in the order of the services: where two compete for room, the first in the file has
+/// it, whatever was drawn, and a plan says what a deploy does.
+pub(super) fn prepare(name: &str, stack: StackSpec) -> Result<Vec<StackService>, ApiError> {
     let mut services = Vec::with_capacity(stack.services.len());
-    for (place, mut spec) in stack.services.into_iter().enumerate() {
+    let draws: Result<Vec<u64>, ApiError> = stack.services.iter().map(|_| draw_id()).collect();
+    let mut ids = draws?;
+    ids.sort_unstable();
+    for (place, (mut spec, id)) in stack.services.into_iter().zip(ids).enumerate() {
         let own = spec.stack.get_or_insert_with(|| name.to_owned());
         if own != name {
             let shown: String = own.chars().take(64).collect();
@@ -76,7 +83,7 @@ fn prepare(name: &str, stack: StackSpec) -> Result<Vec<StackService>, ApiError> 
             invalid
         })?;
         services.push(StackService {
-            id: ServiceId::from_bits(draw_id()?),
+            id: ServiceId::from_bits(id),
             spec,
         });
     }
@@ -109,6 +116,6 @@ pub(super) async fn remove(
     State(api): State<Api>,
     Path(name): Path<String>,
 ) -> Result<Json<StackResult>, ApiError> {
-    find(&api, &name)?;
+    find(&api.replica.read(), &name)?;
     put(&api, name, Vec::new()).await
 }

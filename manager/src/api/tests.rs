@@ -39,6 +39,7 @@ async fn server() -> Server {
         ca,
         advertised: "10.0.0.1:7400".to_owned(),
         metrics: Metrics::new(),
+        plans: Plans::default(),
     };
     Server {
         router: router(api),

@@ -107,8 +107,11 @@ impl Reconciler {
                 });
                 true
             });
-            // First come, first served.
-            candidates.sort_by_key(|c| state.task(c.task).map(|entry| entry.task.created));
+            // First come, first served; and not by ids, which a plan of the same draws anew.
+            candidates.sort_by_key(|candidate| {
+                let created = state.task(candidate.task).map(|entry| entry.task.created);
+                (created, candidate.lane)
+            });
         }
         candidates.extend(new);
         candidates
