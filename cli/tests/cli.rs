@@ -85,6 +85,9 @@ fn usage_errors_end_with_status_2_and_help_with_0() {
         &["--host", "localhost", "service", "ls"],
         &["--host", "https://localhost", "service", "ls"],
         &["node", "update", "n1"],
+        &["plan"],
+        &["plan", "-c", "x.yaml", "--drain", "n1"],
+        &["plan", "shop"],
         &["--output", "yaml", "service", "ls"],
     ] {
         let output = ballast().args(args).output().expect("runs");
@@ -141,6 +144,7 @@ fn help_texts_are_as_reviewed() {
         ("help_service", &["service", "--help"]),
         ("help_service_create", &["service", "create", "--help"]),
         ("help_agent", &["agent", "--help"]),
+        ("help_plan", &["plan", "--help"]),
     ] {
         let output = ballast().args(args).output().expect("runs");
         insta::assert_snapshot!(name, text(&output.stdout));
@@ -475,4 +479,99 @@ fn closed_standard_output_is_no_failure() {
         .arg(host);
     let output = command.output().expect("runs");
     assert_eq!(text(&output.stderr), "");
+}
+
+/// A plan in which one of two tasks fits.
+fn some_plan() -> Value {
+    json!({
+        "version": 7, "fits": false, "complete": true,
+        "services": [{
+            "name": "shop-web", "action": "create", "replicas_before": 0, "replicas_after": 2,
+            "start": 1, "stop": 0, "replace": 0, "move": 0, "pending": 1,
+            "nodes": {
+                "nodes": 3, "fit": 1,
+                "excluded": [{ "reason": "lacks 128 MiB of memory", "nodes": 2 }],
+                "nearest": { "node": "n2", "lacks": ["lacks 128 MiB of memory"] },
+                "suggestions": [{
+                    "change": "lower --memory from 512 MiB to 384 MiB", "nodes": 1, "node": "n2",
+                }],
+            },
+        }],
+        "changes": [{
+            "service": "shop-web", "slot": 1, "action": "start", "from": null, "to": "n1",
+            "when": "now", "why": "its place is empty",
+        }],
+        "pending": [{
+            "service": "shop-web", "slot": 2, "stays": null,
+            "why": "none of 3 nodes fits: 3 lack 128 MiB of memory or more",
+        }],
+    })
+}
+
+#[test]
+fn plan_shows_what_would_happen_and_fails_if_a_task_would_not_fit() {
+    let api = FakeApi::start(|method, path, _| match (method, path) {
+        ("POST", "/v1/plan") => (200, some_plan()),
+        _ => (200, value(&service("web", 1, 1))),
+    });
+    let compose = "services: {web: {command: web-server}}\n";
+    let plan = |args: &[&str]| {
+        let mut command = api.ballast(args);
+        command.write_stdin(compose).output().expect("runs")
+    };
+    let output = plan(&["plan", "-c", "-", "shop"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("1 task would find no node"));
+    insta::assert_snapshot!("plan", text(&output.stdout));
+    let (line, body) = api.requests().pop().expect("was asked");
+    assert_eq!(line, "POST /v1/plan");
+    assert_eq!(body["stack"]["services"][0]["name"], "shop-web");
+
+    let output = plan(&["--output", "json", "plan", "service", "scale", "web=5"]);
+    let printed: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(printed, some_plan());
+    let (_, body) = api.requests().pop().expect("was asked");
+    assert_eq!(
+        body,
+        json!({ "scale": { "service": "web", "replicas": 5 } })
+    );
+
+    plan(&[
+        "plan",
+        "service",
+        "create",
+        "new",
+        "--replicas",
+        "3",
+        "--",
+        "x",
+    ]);
+    let (_, body) = api.requests().pop().expect("was asked");
+    assert_eq!(body["service"]["name"], "new");
+}
+
+#[test]
+fn drain_shows_its_plan_and_a_dry_run_does_nothing_else() {
+    let api = FakeApi::start(|method, path, _| match (method, path) {
+        ("POST", "/v1/plan") => (200, some_plan()),
+        _ => problem(404, "there is no such node", None, None),
+    });
+    api.ballast(&["node", "drain", "n1", "--dry-run"])
+        .assert()
+        .code(1);
+    assert_eq!(api.requests().len(), 1);
+    assert_eq!(api.requests()[0].1, json!({ "drain": { "node": "n1" } }));
+    let output = api
+        .ballast(&["node", "drain", "n1"])
+        .output()
+        .expect("runs");
+    assert!(
+        text(&output.stderr).contains("shop-web.1"),
+        "{}",
+        text(&output.stderr)
+    );
+    assert_eq!(
+        api.requests().last().expect("was asked").0,
+        "PATCH /v1/nodes/n1"
+    );
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use ballast_model::view::{
-    ExcludedView, NearestView, NodeView, PendingView, Replicas, ResourcesView, ServiceView, StackView, TaskView, UpdateView,
+    ExcludedView, NearestView, NodeView, PendingView, Replicas, ResourcesView, ServiceView,
+    StackView, TaskView, UpdateView,
 };
 use ballast_model::{Desired, Health, Mode, Slot, TaskState};
 use ballast_scheduler::Refusal;

@@ -9,6 +9,7 @@ mod lines;
 mod tls;
 mod transport;
 
+use ballast_model::plan::{PlanRequest, PlanView};
 use ballast_model::view::{
     JoinTokenView, LogLine, NodePatch, NodeView, Problem, Scale, ServiceView, StackResult,
     StackSpec, StackView, TaskView,
@@ -139,6 +140,11 @@ impl Api {
         } else {
             self.get(&format!("/v1/join-tokens/{role}")).await
         }
+    }
+
+    /// Returns what a change would do.
+    pub async fn plan(&self, request: &PlanRequest) -> Result<PlanView, Failure> {
+        self.send(Method::POST, "/v1/plan", Some(request)).await
     }
 
     /// Returns all stacks.

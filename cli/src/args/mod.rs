@@ -1,6 +1,7 @@
 //! The command line: names and help texts, nothing that acts.
 
 mod node;
+mod plan;
 mod role;
 mod service;
 mod stack;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use node::{JoinRoleArg, NodeCommand, NodeUpdate};
+pub use plan::{PlanArgs, PlanCommand, PlanServiceCommand};
 pub use role::{AgentArgs, DevArgs, IngressArgs, ManagerArgs};
 pub use service::{CreateArgs, LogsArgs, ScaleArgs, ScaleTo, ServiceCommand, UpdateArgs, WaitArgs};
 pub use service::{
@@ -141,6 +143,8 @@ pub enum Command {
     /// Stacks: the services of a Compose file, together
     #[command(subcommand, visible_alias = "stacks")]
     Stack(StackCommand),
+    /// Shows what a change would do, and why a task would not fit; changes nothing
+    Plan(PlanArgs),
     /// Nodes: list, drain, label; join tokens
     #[command(subcommand, visible_alias = "nodes")]
     Node(NodeCommand),

@@ -18,6 +18,9 @@ pub enum NodeCommand {
     Drain {
         /// Name or id
         node: String,
+        /// Only shows where its tasks would go, and which would find no node
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Takes a node back into use
     Activate {

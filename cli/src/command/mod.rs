@@ -4,6 +4,7 @@ mod converge;
 mod events;
 mod logs;
 mod node;
+mod plan;
 mod service;
 mod spec_edit;
 mod stack;
@@ -37,6 +38,10 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Stack(command) => client(&global, |client| async move {
             stack::run(&client, command).await
         }),
+        Command::Plan(args) => client(
+            &global,
+            |client| async move { plan::run(&client, args).await },
+        ),
         Command::Node(command) => client(&global, |client| async move {
             node::run(&client, command).await
         }),

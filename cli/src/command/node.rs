@@ -1,9 +1,10 @@
 //! `ballast node …`
 
 use ballast_model::Availability;
+use ballast_model::plan::PlanRequest;
 use ballast_model::view::{NodePatch, NodeView};
 
-use super::Client;
+use super::{Client, plan};
 use crate::Failure;
 use crate::args::NodeCommand;
 use crate::render::{self, Style};
@@ -19,7 +20,7 @@ pub(super) async fn run(client: &Client, command: NodeCommand) -> Result<(), Fai
             render::line(&render::nodes(&nodes, Style::detect()))
         }
         NodeCommand::Inspect { node } => render::json(&client.api.node(&node).await?),
-        NodeCommand::Drain { node } => set(client, &node, Availability::Drain).await,
+        NodeCommand::Drain { node, dry_run } => drain(client, node, dry_run).await,
         NodeCommand::Activate { node } => set(client, &node, Availability::Active).await,
         NodeCommand::Pause { node } => set(client, &node, Availability::Pause).await,
         NodeCommand::Update(args) => {
@@ -43,6 +44,22 @@ pub(super) async fn run(client: &Client, command: NodeCommand) -> Result<(), Fai
             render::line(&format!("ballast {} --join {}", token.role, token.token))
         }
     }
+}
+
+/// Shows where a node's tasks would go, and drains it unless that is all that was asked.
+async fn drain(client: &Client, node: String, dry_run: bool) -> Result<(), Failure> {
+    let request = PlanRequest::Drain { node: node.clone() };
+    let planned = client.api.plan(&request).await;
+    if dry_run {
+        return plan::show(client, &planned?);
+    }
+    match planned {
+        // What fits moves, the rest stays until it fits: said before it begins.
+        Ok(plan) => eprintln!("{}", render::plan(&plan, Style::PLAIN)),
+        Err(failure) if failure.is_not_found() => return Err(failure),
+        Err(failure) => eprintln!("warning: the drain could not be planned: {failure}"),
+    }
+    set(client, &node, Availability::Drain).await
 }
 
 async fn set(client: &Client, node: &str, availability: Availability) -> Result<(), Failure> {

@@ -7,7 +7,7 @@ use ballast_model::{PortSpec, ServiceSpec, TaskTemplate};
 
 use super::{Client, Watch, converge, logs, now, spec_edit};
 use crate::Failure;
-use crate::args::{CreateArgs, ScaleArgs, ServiceCommand, UpdateArgs, WaitArgs};
+use crate::args::{CreateArgs, ScaleArgs, ServiceCommand, SpecArgs, UpdateArgs, WaitArgs};
 use crate::render::{self, Style};
 
 /// Runs one of them.
@@ -53,8 +53,15 @@ pub(super) async fn run(client: &Client, command: ServiceCommand) -> Result<(), 
 }
 
 async fn create(client: &Client, args: CreateArgs) -> Result<(), Failure> {
+    let spec = new_spec(args.name, &args.spec)?;
+    let view = client.api.create_service(&spec).await?;
+    finish(client, vec![view], &args.wait).await
+}
+
+/// Returns the spec of a new service.
+pub(super) fn new_spec(name: String, args: &SpecArgs) -> Result<ServiceSpec, Failure> {
     let mut spec = ServiceSpec {
-        name: args.name,
+        name,
         stack: None,
         labels: std::collections::BTreeMap::new(),
         mode: ballast_model::Mode::default(),
@@ -64,12 +71,21 @@ async fn create(client: &Client, args: CreateArgs) -> Result<(), Failure> {
         routes: Vec::new(),
         update: ballast_model::UpdatePolicy::default(),
     };
-    spec_edit::apply(&mut spec, &args.spec)?;
-    let view = client.api.create_service(&spec).await?;
-    finish(client, vec![view], &args.wait).await
+    spec_edit::apply(&mut spec, args)?;
+    Ok(spec)
 }
 
 async fn update(client: &Client, args: UpdateArgs) -> Result<(), Failure> {
+    let spec = updated_spec(client, &args).await?;
+    let view = client.api.update_service(&spec).await?;
+    finish(client, vec![view], &args.wait).await
+}
+
+/// Returns a service's spec with what is to change.
+pub(super) async fn updated_spec(
+    client: &Client,
+    args: &UpdateArgs,
+) -> Result<ServiceSpec, Failure> {
     let name = client.resolve(&args.name).await?;
     let mut spec = client.api.service(&name).await?.spec;
     let before = spec.clone();
@@ -92,8 +108,7 @@ async fn update(client: &Client, args: UpdateArgs) -> Result<(), Failure> {
             "nothing to change: `{name}` is already like this; `ballast service update --help` lists what can be changed"
         )));
     }
-    let view = client.api.update_service(&spec).await?;
-    finish(client, vec![view], &args.wait).await
+    Ok(spec)
 }
 
 fn remove_ports(ports: &mut Vec<PortSpec>, names: &[String]) -> Result<(), Failure> {

@@ -1,5 +1,6 @@
 //! What the user sees: tables for people, fixed JSON for programs.
 
+mod plan;
 mod style;
 mod tables;
 
@@ -9,6 +10,7 @@ use serde::Serialize;
 
 use crate::Failure;
 
+pub use plan::{plan, suggestions};
 pub use style::Style;
 pub use tables::{age, event_line, nodes, services, stacks, tasks};
 

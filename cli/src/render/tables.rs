@@ -204,7 +204,7 @@ pub fn age(since: Timestamp, now: Timestamp) -> String {
     }
 }
 
-fn table(header: &[&str], style: Style) -> Table {
+pub(super) fn table(header: &[&str], style: Style) -> Table {
     let mut table = Table::new();
     table
         .load_style(comfy_table::presets::NOTHING)
@@ -220,7 +220,7 @@ fn table(header: &[&str], style: Style) -> Table {
 }
 
 /// Prints a table without the blanks at line ends that would wrap on narrow terminals.
-fn finish(table: &Table) -> String {
+pub(super) fn finish(table: &Table) -> String {
     let text = table.to_string();
     let lines: Vec<&str> = text
         .lines()

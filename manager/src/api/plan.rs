@@ -69,7 +69,13 @@ fn think(api: &Api, request: PlanRequest, seed: u64) -> Result<PlanView, ApiErro
     let command = command_of(&state, request)?;
     let started = Instant::now();
     let give_up = move || started.elapsed() > LONGEST;
-    Ok(forecast::plan(state, &command, seed, clock::now(), &give_up)?)
+    Ok(forecast::plan(
+        state,
+        &command,
+        seed,
+        clock::now(),
+        &give_up,
+    )?)
 }
 
 /// Returns the command that the request would become if it were not only planned.

@@ -297,3 +297,36 @@ async fn rotated_token_differs_and_health_is_served() {
     assert!(text.contains("ballast_manager_services 0"), "{text}");
     server.end().await;
 }
+
+#[tokio::test]
+async fn plan_says_what_a_deploy_would_do_and_changes_nothing() {
+    let server = server().await;
+    server.create("web").await;
+    let before = server.single.consensus.replica.read().version();
+    let stack = json!({ "stack": { "name": "shop", "services": [web("shop-web")] } });
+    let (status, body) = server.call("POST", "/v1/plan", stack.clone()).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    assert_eq!(body["services"][0]["action"], "create");
+    assert_eq!(body["fits"], false, "there is no node");
+    assert_eq!(body["pending"][0]["why"], "there is no node");
+    for (body, expected, field) in [
+        (
+            json!({ "scale": { "service": "wbe", "replicas": 2 } }),
+            404,
+            None,
+        ),
+        (json!({ "drain": { "node": "n1" } }), 404, None),
+        (json!({ "drian": { "node": "n1" } }), 422, None),
+        (
+            json!({ "service": { "name": "UP", "task": { "command": ["x"] } } }),
+            422,
+            Some("name"),
+        ),
+    ] {
+        let (status, problem) = server.call("POST", "/v1/plan", body.clone()).await;
+        assert_eq!(status.as_u16(), expected, "{body}: {problem}");
+        assert_eq!(problem["field"].as_str(), field, "{body}: {problem}");
+    }
+    assert_eq!(server.single.consensus.replica.read().version(), before);
+    server.end().await;
+}

@@ -71,7 +71,11 @@ pub(super) fn bindings(state: &State) -> BTreeMap<Lane, Held> {
             generation: entry.task.generation,
         };
         let newer = |old: &Held| {
-            let of = |id| state.task(id).map(|entry| (entry.task.generation, entry.task.created));
+            let of = |id| {
+                state
+                    .task(id)
+                    .map(|entry| (entry.task.generation, entry.task.created))
+            };
             of(new.task) > of(old.task)
         };
         let lane = entry.lane();
@@ -84,9 +88,9 @@ pub(super) fn bindings(state: &State) -> BTreeMap<Lane, Held> {
 
 /// Returns the lanes in which a task waits for a node, with why.
 fn pending(state: &State) -> BTreeMap<Lane, String> {
-    let waits = state.tasks().filter(|entry| {
-        entry.task.binding.is_none() && !entry.task.observed.state.is_terminal()
-    });
+    let waits = state
+        .tasks()
+        .filter(|entry| entry.task.binding.is_none() && !entry.task.observed.state.is_terminal());
     waits
         .map(|entry| (entry.lane(), entry.task.observed.message.clone()))
         .collect()
@@ -183,13 +187,18 @@ impl Before {
         }
         view.services = services.into_values().collect();
         view.services.sort_by(|a, b| a.name.cmp(&b.name));
-        view.changes.sort_by(|a, b| (&a.service, a.slot, &a.to).cmp(&(&b.service, b.slot, &b.to)));
-        view.pending.sort_by(|a, b| (&a.service, a.slot).cmp(&(&b.service, b.slot)));
+        view.changes
+            .sort_by(|a, b| (&a.service, a.slot, &a.to).cmp(&(&b.service, b.slot, &b.to)));
+        view.pending
+            .sort_by(|a, b| (&a.service, a.slot).cmp(&(&b.service, b.slot)));
         view
     }
 
     fn node(&self, id: NodeId) -> String {
-        self.nodes.get(&id).cloned().unwrap_or_else(|| id.to_string())
+        self.nodes
+            .get(&id)
+            .cloned()
+            .unwrap_or_else(|| id.to_string())
     }
 
     /// Returns every service of before and after, as it was if it was there.
@@ -280,7 +289,10 @@ impl Before {
             _ => String::new(),
         };
         let state = &future.state;
-        let name = self.services.get(&lane.service).map(|known| known.name.clone());
+        let name = self
+            .services
+            .get(&lane.service)
+            .map(|known| known.name.clone());
         let name = name.or_else(|| Some(state.service(lane.service)?.spec.name.clone()));
         Some(TaskChange {
             service: name.unwrap_or_else(|| lane.service.to_string()),

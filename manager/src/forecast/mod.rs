@@ -101,7 +101,9 @@ impl Future {
     fn note_reasons(&mut self, lanes: &BTreeSet<Lane>) {
         for lane in lanes {
             for entry in self.state.lane(*lane) {
-                if entry.task.desired == Desired::Shutdown && !self.reasons.contains_key(&entry.task.id) {
+                if entry.task.desired == Desired::Shutdown
+                    && !self.reasons.contains_key(&entry.task.id)
+                {
                     let reason = entry.task.observed.message.clone();
                     self.reasons.insert(entry.task.id, reason);
                 }
@@ -113,7 +115,11 @@ impl Future {
     /// none if there was no end to it.
     pub fn settle(&mut self, give_up: &dyn Fn() -> bool) -> Option<Vec<Batch>> {
         let mut batches = Vec::new();
-        while self.reconciler.next_wake().is_some_and(|due| due <= self.now) {
+        while self
+            .reconciler
+            .next_wake()
+            .is_some_and(|due| due <= self.now)
+        {
             if self.steps == 0 || give_up() {
                 return None;
             }
@@ -150,7 +156,11 @@ impl Future {
     fn act(&mut self) -> bool {
         let mut reports: BTreeMap<_, Vec<TaskReport>> = BTreeMap::new();
         for lane in std::mem::take(&mut self.acting) {
-            for entry in self.state.lane(lane).filter(|entry| self.state.occupies(entry)) {
+            for entry in self
+                .state
+                .lane(lane)
+                .filter(|entry| self.state.occupies(entry))
+            {
                 let Some(binding) = &entry.task.binding else {
                     continue;
                 };
@@ -207,7 +217,11 @@ fn unsettled(state: &State) -> BTreeSet<Lane> {
             && entry.task.desired == Desired::Running;
         entry.task.binding.is_some() && !observed.state.is_terminal() && !settled
     };
-    state.tasks().filter(acts).map(crate::state::TaskEntry::lane).collect()
+    state
+        .tasks()
+        .filter(acts)
+        .map(crate::state::TaskEntry::lane)
+        .collect()
 }
 
 /// Returns what a command would do to a cluster in this state.

@@ -55,7 +55,12 @@ fn plan_of(cluster: &Cluster, command: &Command) -> PlanView {
 }
 
 fn counts(view: &PlanView) -> [usize; 5] {
-    let of = |action| view.changes.iter().filter(|change| change.action == action).count();
+    let of = |action| {
+        view.changes
+            .iter()
+            .filter(|change| change.action == action)
+            .count()
+    };
     [
         of(TaskAction::Start),
         of(TaskAction::Stop),
@@ -72,10 +77,27 @@ fn new_stack_starts_its_tasks_at_once() {
     let view = plan_of(&cluster, &command);
     assert!(view.fits && view.complete, "{view:?}");
     assert_eq!(counts(&view), [6, 0, 0, 0, 0]);
-    assert!(view.changes.iter().all(|change| change.when == PlanWhen::Now));
-    let actions: Vec<_> = view.services.iter().map(|s| (s.name.as_str(), s.action)).collect();
-    assert_eq!(actions, [("api", ServiceAction::Create), ("web", ServiceAction::Create)]);
-    assert_eq!(view.services[1].nodes.as_ref().map(|nodes| nodes.fit), Some(3));
+    assert!(
+        view.changes
+            .iter()
+            .all(|change| change.when == PlanWhen::Now)
+    );
+    let actions: Vec<_> = view
+        .services
+        .iter()
+        .map(|s| (s.name.as_str(), s.action))
+        .collect();
+    assert_eq!(
+        actions,
+        [
+            ("api", ServiceAction::Create),
+            ("web", ServiceAction::Create)
+        ]
+    );
+    assert_eq!(
+        view.services[1].nodes.as_ref().map(|nodes| nodes.fit),
+        Some(3)
+    );
     assert_eq!(cluster.state.services().count(), 0, "nothing was done");
 }
 
@@ -92,8 +114,13 @@ fn rolling_update_shows_what_follows_the_first_batch() {
     };
     let view = plan_of(&cluster, &command);
     assert_eq!(counts(&view), [0, 1, 3, 0, 0]);
-    let now = view.changes.iter().filter(|change| change.when == PlanWhen::Now);
-    let now: Vec<_> = now.map(|change| (change.slot.0, change.action, change.why.as_str())).collect();
+    let now = view
+        .changes
+        .iter()
+        .filter(|change| change.when == PlanWhen::Now);
+    let now: Vec<_> = now
+        .map(|change| (change.slot.0, change.action, change.why.as_str()))
+        .collect();
     assert_eq!(
         now,
         [
@@ -176,7 +203,10 @@ fn what_would_be_refused_is_refused() {
     let command = deploy(vec![web], 50, cluster.now);
     let refused = plan(cluster.state.clone(), &command, 1, cluster.now, NEVER);
     let refused = refused.expect_err("the port is taken");
-    assert_eq!(refused.field.as_deref(), Some("services[0].ports[0].published"));
+    assert_eq!(
+        refused.field.as_deref(),
+        Some("services[0].ports[0].published")
+    );
 }
 
 #[test]
@@ -212,7 +242,10 @@ fn lead(state: &mut State, command: &Command, seed: u64, now: Timestamp) -> Vec<
 fn places(state: &State) -> BTreeMap<Lane, Vec<Option<NodeId>>> {
     let mut places: BTreeMap<Lane, Vec<_>> = BTreeMap::new();
     for service in state.services() {
-        for entry in state.tasks_of(service.id).filter(|entry| state.occupies(entry)) {
+        for entry in state
+            .tasks_of(service.id)
+            .filter(|entry| state.occupies(entry))
+        {
             let node = entry.task.binding.as_ref().map(|binding| binding.node);
             places.entry(entry.lane()).or_default().push(node);
         }
