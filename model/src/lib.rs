@@ -23,6 +23,7 @@ pub mod plan;
 pub mod resources;
 pub mod spec;
 mod suggest;
+mod taint;
 pub mod task;
 pub mod units;
 pub mod view;
@@ -33,12 +34,13 @@ pub use event::{Event, EventKind};
 pub use ids::{
     AssignmentId, ClusterId, IngressId, InvalidId, ManagerId, NodeId, ServiceId, Slot, TaskId,
 };
-pub use node::{Availability, Node, NodeDescription, NodeEvent, NodeStatus, Taint, TaintEffect};
+pub use node::{Availability, Node, NodeDescription, NodeEvent, NodeStatus};
 pub use resources::{
     Allocation, Capacity, Claim, PortRange, Resources, Shortage, SocketTaken, fits, fits_amounts,
 };
 pub use spec::*;
 pub use suggest::nearest;
+pub use taint::{InvalidTaint, Taint, TaintEffect};
 pub use task::{
     Binding, Desired, Exit, Health, IllegalTransition, Observed, PortBinding, Task, TaskState,
 };

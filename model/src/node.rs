@@ -16,7 +16,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Capacity, Incarnation, NodeId, Timestamp};
+use crate::{Capacity, Incarnation, NodeId, Taint, Timestamp};
 
 /// What an operator allows on a node.
 #[derive(
@@ -111,45 +111,6 @@ pub struct NodeDescription {
 
 /// The pool of nodes that name none.
 pub const DEFAULT_POOL: &str = "default";
-
-/// What keeps tasks that do not bear it from a node.
-#[derive(
-    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
-)]
-#[serde(deny_unknown_fields)]
-pub struct Taint {
-    /// Its key.
-    pub key: String,
-    /// Its value; may be empty.
-    #[serde(default)]
-    pub value: String,
-    /// What it does.
-    pub effect: TaintEffect,
-}
-
-/// What a taint does to tasks that do not bear it.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    utoipa::ToSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum TaintEffect {
-    /// They are not placed there.
-    NoSchedule,
-    /// They are placed there only if nothing else fits.
-    PreferNoSchedule,
-    /// They are not placed there, and those that run there move away.
-    NoExecute,
-}
 
 /// A node as the manager stores it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,6 +5,7 @@ use ballast_model::Shortage;
 use crate::index::{Entry, Index};
 use crate::refusal::{Excluded, NearestMiss, Reason, Refusal};
 use crate::request::Request;
+use crate::rules::{Census, Judged, Rules};
 
 /// How far from fitting a node is: the class of the rule, then how much of the request it lacks.
 type Distance = (u8, u64);
@@ -13,16 +14,17 @@ type Distance = (u8, u64);
 ///
 /// # Complexity
 /// One pass over the nodes.
-pub(crate) fn explain(index: &Index, request: &Request<'_>) -> Refusal {
+pub(crate) fn explain(index: &Index, census: &Census, request: &Request<'_>) -> Refusal {
+    let rules = Rules::new(request, census, &Judged(index));
     let mut counted = Count::default();
     match request.node {
         None => {
             for entry in index.iter() {
-                counted.take(entry, request);
+                counted.take(entry, &rules, request);
             }
         }
         Some(id) => match index.get(id) {
-            Some(entry) => counted.take(entry, request),
+            Some(entry) => counted.take(entry, &rules, request),
             None => counted.exclude(Reason::Unknown),
         },
     }
@@ -38,8 +40,9 @@ struct Count<'a> {
 }
 
 impl<'a> Count<'a> {
-    fn take(&mut self, entry: &'a Entry, request: &Request<'_>) {
-        match entry.judge(request) {
+    fn take(&mut self, entry: &'a Entry, rules: &Rules<'_>, request: &Request<'_>) {
+        let judged = rules.judge(&entry.node);
+        match judged.and_then(|()| entry.judge_room(request)) {
             Ok(_) => {
                 self.nodes += 1;
                 self.fit += 1;
@@ -129,12 +132,17 @@ fn distance(reason: &Reason, entry: &Entry, request: &Request<'_>) -> Distance {
         | Reason::Devices { .. }
         | Reason::Custom { .. }
         | Reason::Socket => (0, 1000),
-        Reason::MaxReplicas(_) => (1, 0),
+        Reason::Kept => (1, 0),
+        Reason::MaxReplicas(_) | Reason::Skew { .. } => (1, 1),
+        Reason::Near { .. } | Reason::Apart { .. } | Reason::Repelled { .. } => (1, 2),
+        Reason::NoLabel(_) => (1, 3),
+        Reason::NoService(_) => (1, 4),
         Reason::Constraint(_) => {
             let constraints = request.placement.constraints.iter();
             let broken = constraints.filter(|c| !entry.node.meets(c)).count();
             (2, broken as u64)
         }
+        Reason::Taint(_) => (2, 1000),
         Reason::Suspect => (3, 0),
         Reason::Paused => (4, 0),
         Reason::Drained => (5, 0),

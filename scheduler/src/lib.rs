@@ -15,6 +15,7 @@
 //! * `policy`: which of the nodes that fit is best
 //! * `devices`: which devices and sockets of a node a task is given
 //! * `ports`: which ports of a node are handed out next
+//! * `rules`: which nodes may take a task and which would rather, beside room
 //! * `explain`: the scan that words a refusal
 
 mod devices;
@@ -24,8 +25,10 @@ mod policy;
 mod ports;
 pub mod refusal;
 pub mod request;
+mod rules;
 mod scheduler;
 
 pub use refusal::{Excluded, NearestMiss, Reason, Refusal};
-pub use request::{Placed, Request, Reservation};
-pub use scheduler::{Scheduler, Tally};
+pub use request::{Peers, Placed, Repelling, Request, Reservation};
+pub use rules::{Preemption, Standing};
+pub use scheduler::{GangRefusal, Scheduler, Tally};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use ballast_model::{Bytes, MilliCpu, Shortage};
+use ballast_model::{Bytes, MilliCpu, Shortage, TopologyKey};
 use serde::{Deserialize, Serialize};
 
 /// Why a request was refused, or what [`crate::Scheduler::explain`] found.
@@ -40,8 +40,44 @@ pub enum Reason {
     Drained,
     /// Its operator paused it.
     Paused,
+    /// It has a taint that the task does not bear: the taint.
+    Taint(String),
     /// A constraint does not hold on it: the constraint.
     Constraint(String),
+    /// The task has to be near to a service that does not exist: its name.
+    NoService(String),
+    /// It lacks the label by which a rule tells places apart: the label.
+    NoLabel(String),
+    /// No task of a service that the task has to be near to is there.
+    Near {
+        /// The service's name; empty for its own.
+        service: String,
+        /// What counts as near.
+        over: TopologyKey,
+    },
+    /// A task is there of a service that the task has to keep away from.
+    Apart {
+        /// The service's name; empty for its own.
+        service: String,
+        /// What counts as near.
+        over: TopologyKey,
+    },
+    /// A task is there of a service that has to keep away from this one.
+    Repelled {
+        /// That service's name.
+        service: String,
+        /// What counts as near.
+        over: TopologyKey,
+    },
+    /// Its place has as many tasks of this service more than another as the spread allows.
+    Skew {
+        /// What is spread over.
+        over: TopologyKey,
+        /// How many more are allowed.
+        most: u32,
+    },
+    /// It is kept for a task of higher priority, which waits for others to end there.
+    Kept,
     /// It has as many tasks of this service as it may: how many.
     MaxReplicas(u32),
     /// Lacks CPU: the least that a node of this count lacks.
@@ -120,6 +156,30 @@ impl Reason {
             Self::Suspect => f.write_str("is suspect"),
             Self::Drained => f.write_str("is drained"),
             Self::Paused => f.write_str("is paused"),
+            Self::Taint(taint) => write!(f, "has the taint {taint}"),
+            Self::NoService(name) => write!(f, "lacks service {name}, which does not exist"),
+            Self::NoLabel(label) => write!(f, "lacks the label {label}"),
+            Self::Near { service, over } => {
+                write!(f, "has no task of {} {}", Named(service), Around(over))
+            }
+            Self::Apart { service, over } => {
+                write!(f, "has a task of {} {}", Named(service), Around(over))
+            }
+            Self::Repelled { service, over } => {
+                let around = Around(over);
+                write!(
+                    f,
+                    "has a task of {service} {around}, which keeps away from this service"
+                )
+            }
+            Self::Skew { over, most } => {
+                write!(
+                    f,
+                    "has {most} more of this service {} than another",
+                    Around(over)
+                )
+            }
+            Self::Kept => f.write_str("is kept for a task of higher priority"),
             Self::Constraint(text) => write!(f, "does not meet {text}"),
             Self::MaxReplicas(most) => write!(f, "has {most} of this service, the most allowed"),
             Self::Cpu(lack) => write!(f, "lacks {lack} CPU"),
@@ -142,6 +202,30 @@ impl Reason {
             Self::Suspect => f.write_str("are suspect"),
             Self::Drained => f.write_str("are drained"),
             Self::Paused => f.write_str("are paused"),
+            Self::Taint(taint) => write!(f, "have the taint {taint}"),
+            Self::NoService(name) => write!(f, "lack service {name}, which does not exist"),
+            Self::NoLabel(label) => write!(f, "lack the label {label}"),
+            Self::Near { service, over } => {
+                write!(f, "have no task of {} {}", Named(service), Around(over))
+            }
+            Self::Apart { service, over } => {
+                write!(f, "have a task of {} {}", Named(service), Around(over))
+            }
+            Self::Repelled { service, over } => {
+                let around = Around(over);
+                write!(
+                    f,
+                    "have a task of {service} {around}, which keeps away from this service"
+                )
+            }
+            Self::Skew { over, most } => {
+                write!(
+                    f,
+                    "have {most} more of this service {} than another",
+                    Around(over)
+                )
+            }
+            Self::Kept => f.write_str("are kept for tasks of higher priority"),
             Self::Constraint(text) => write!(f, "do not meet {text}"),
             Self::MaxReplicas(most) => write!(f, "have {most} of this service, the most allowed"),
             Self::Cpu(lack) => write!(f, "lack {lack} CPU or more"),
@@ -153,6 +237,31 @@ impl Reason {
             Self::Devices { kind, lack } => write!(f, "lack {lack} free {kind} or more"),
             Self::Custom { name, lack } => write!(f, "lack {lack} of {name} or more"),
             Self::Socket => f.write_str("have no socket with enough left"),
+        }
+    }
+}
+
+/// A service's name, or what stands for its own.
+struct Named<'a>(&'a str);
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() || self.0 == "self" {
+            "this service"
+        } else {
+            self.0
+        })
+    }
+}
+
+/// Where a task counts as near.
+struct Around<'a>(&'a TopologyKey);
+
+impl fmt::Display for Around<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            TopologyKey::Node => f.write_str("on it"),
+            TopologyKey::Label(label) => write!(f, "in its node.labels.{label}"),
         }
     }
 }

@@ -1,17 +1,18 @@
 //! The scheduler: the index, the open reservations and the committed claims.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ballast_model::{
     Allocation, AssignmentId, Binding, Claim, Node, NodeId, Placement, PortSpec, Resources,
-    ServiceId,
+    ServiceId, TopologyKey,
 };
 
 use crate::explain::explain;
 use crate::index::Index;
 use crate::policy;
 use crate::refusal::Refusal;
-use crate::request::{Placed, Request, Reservation};
+use crate::request::{Peers, Placed, Request, Reservation};
+use crate::rules::{self, Census, Judged, Occupant, Preemption, Preemptor, Rules, Standing};
 
 /// What is held on a node, and by whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +43,18 @@ pub struct Tally {
     pub open: u64,
 }
 
+/// Why a gang was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a gang of {of} is placed whole or not at all, and {fit} fit; the next: {refusal}")]
+pub struct GangRefusal {
+    /// How many found a node.
+    pub fit: usize,
+    /// How many there are.
+    pub of: usize,
+    /// Why the next one found none.
+    pub refusal: Refusal,
+}
+
 /// The last request that was refused: as long as nothing changes, the same one is refused again
 /// without a scan, so that a thousand pending replicas cost one.
 #[derive(Debug)]
@@ -52,6 +65,8 @@ struct LastRefusal {
     ports: Vec<PortSpec>,
     placement: Placement,
     node: Option<NodeId>,
+    kept: Vec<NodeId>,
+    peers: Peers,
     refusal: Refusal,
 }
 
@@ -62,6 +77,9 @@ struct LastRefusal {
 #[derive(Debug, Default)]
 pub struct Scheduler {
     index: Index,
+    census: Census,
+    /// Nodes that have taints.
+    tainted: BTreeSet<NodeId>,
     reserved: BTreeMap<u64, Reserved>,
     committed: BTreeMap<AssignmentId, Held>,
     tally: Tally,
@@ -95,6 +113,14 @@ impl Scheduler {
     /// Adds a node, or takes in what changed on it; what is held on it stays. A new life of its
     /// agent ends the quarantine of its ports.
     pub fn upsert_node(&mut self, node: &Node) {
+        if let Some(entry) = self.index.get(node.id) {
+            self.census.relabel(&entry.node, node);
+        }
+        if node.taints.is_empty() {
+            self.tainted.remove(&node.id);
+        } else {
+            self.tainted.insert(node.id);
+        }
         self.index.upsert(node);
         self.version += 1;
     }
@@ -108,6 +134,10 @@ impl Scheduler {
             reserved.lapsed |= reserved.held.node == node;
         }
         self.version += 1;
+        if let Some(entry) = self.index.get(node) {
+            self.census.forget(&entry.node);
+        }
+        self.tainted.remove(&node);
         self.index.remove(node)
     }
 
@@ -130,7 +160,7 @@ impl Scheduler {
             return true;
         }
         self.lapse(node, claim);
-        if !self.index.hold(node, service, claim) {
+        if !self.hold(node, service, claim) {
             return false;
         }
         let held = Held {
@@ -153,9 +183,14 @@ impl Scheduler {
         if let Some(refusal) = self.refused_before(request) {
             return Err(refusal);
         }
-        self.index.learn(request.placement);
-        let Some(choice) = policy::best(&self.index, request) else {
-            let refusal = explain(&self.index, request);
+        self.learn(request);
+        let choice = if rules::needs_scan(request, !self.tainted.is_empty()) {
+            rules::scan(&self.index, &self.census, request)
+        } else {
+            policy::best(&self.index, request)
+        };
+        let Some(choice) = choice else {
+            let refusal = explain(&self.index, &self.census, request);
             assert_eq!(refusal.fit, 0, "a node that fits is found: {refusal}");
             self.remember(request, &refusal);
             return Err(refusal);
@@ -166,7 +201,7 @@ impl Scheduler {
             service: request.service,
             claim: choice.offer.claim,
         };
-        let known = self.index.hold(node, held.service, &held.claim);
+        let known = self.hold(node, held.service, &held.claim);
         assert!(known, "the chosen node is in the index");
         let reservation = Reservation(self.tally.opened);
         self.tally.opened += 1;
@@ -194,7 +229,7 @@ impl Scheduler {
         // claim again, as the state does.
         let holds = if lapsed {
             self.lapse(held.node, &held.claim);
-            self.index.hold(held.node, held.service, &held.claim)
+            self.hold(held.node, held.service, &held.claim)
         } else {
             true
         };
@@ -212,7 +247,7 @@ impl Scheduler {
         let Reserved { held, lapsed } = self.close(reservation);
         self.tally.released += 1;
         if !lapsed {
-            self.index.give_back(held.node, held.service, &held.claim);
+            self.give_back(&held);
         }
         self.version += 1;
     }
@@ -223,7 +258,7 @@ impl Scheduler {
         let Some(held) = self.committed.remove(&assignment) else {
             return false;
         };
-        self.index.give_back(held.node, held.service, &held.claim);
+        self.give_back(&held);
         self.version += 1;
         true
     }
@@ -248,7 +283,80 @@ impl Scheduler {
     /// # Complexity
     /// One pass over the nodes.
     pub fn explain(&self, request: &Request<'_>) -> Refusal {
-        explain(&self.index, request)
+        explain(&self.index, &self.census, request)
+    }
+
+    /// Finds the node on which the fewest and least important tasks would have to go so that the
+    /// request fits; reserves and stops nothing. The caller tells the victims to end, keeps the
+    /// node from lower requests ([`Request::keeping`]), and asks [`Self::place`] again as they go.
+    ///
+    /// `standing` holds what may be taken from whom (who is not in it keeps all), `leaving` the
+    /// assignments that were told to end already. Nobody of the same or a higher priority has to
+    /// go, nobody beyond its budget, and nobody the request has to be near to.
+    ///
+    /// # Complexity
+    /// One pass over the nodes and the committed claims.
+    pub fn preempt(
+        &self,
+        request: &Request<'_>,
+        standing: &BTreeMap<ServiceId, Standing>,
+        leaving: &BTreeSet<AssignmentId>,
+    ) -> Option<Preemption> {
+        if !request.placement.preempts {
+            return None;
+        }
+        let mut occupants: BTreeMap<NodeId, Vec<Occupant<'_>>> = BTreeMap::new();
+        for (&assignment, held) in &self.committed {
+            if request.node.is_none_or(|node| node == held.node) {
+                let occupant = Occupant {
+                    assignment,
+                    service: held.service,
+                    claim: &held.claim,
+                };
+                occupants.entry(held.node).or_default().push(occupant);
+            }
+        }
+        let preemptor = Preemptor {
+            request,
+            rules: &Rules::new(request, &self.census, &Judged(&self.index)),
+            standing,
+            leaving,
+        };
+        let judge = |(node, occupants): (&NodeId, &Vec<_>)| {
+            let entry = self.index.get(*node)?;
+            let (cost, victims) = preemptor.judge(&entry.node, &entry.taken, occupants)?;
+            let node = *node;
+            Some((cost, Preemption { node, victims }))
+        };
+        let found = occupants.iter().filter_map(judge);
+        // The first of equals, as nodes come in the order of their ids.
+        let cheapest = found.min_by_key(|(cost, _)| *cost);
+        cheapest.map(|(_, preemption)| preemption)
+    }
+
+    /// Places all requests or none.
+    ///
+    /// # Errors
+    /// How many found a node before one did not, and why that one did not; nothing is reserved.
+    pub fn place_gang(&mut self, requests: &[Request<'_>]) -> Result<Vec<Placed>, GangRefusal> {
+        let mut placed = Vec::with_capacity(requests.len());
+        for request in requests {
+            match self.place(request) {
+                Ok(one) => placed.push(one),
+                Err(refusal) => {
+                    let fit = placed.len();
+                    for one in placed.into_iter().rev() {
+                        self.release(one.reservation);
+                    }
+                    return Err(GangRefusal {
+                        fit,
+                        of: requests.len(),
+                        refusal,
+                    });
+                }
+            }
+        }
+        Ok(placed)
     }
 
     /// Returns a node as the scheduler knows it.
@@ -304,19 +412,51 @@ impl Scheduler {
         None
     }
 
+    /// Makes index and census tell apart what this request does.
+    fn learn(&mut self, request: &Request<'_>) {
+        self.index.learn(request.placement);
+        let placement = request.placement;
+        let spread = placement.spread.iter().map(|rule| &rule.over);
+        let near = placement.services.iter().map(|affinity| &affinity.over);
+        let away = request.peers.repelling.iter().map(|other| &other.over);
+        for over in spread.chain(near).chain(away) {
+            if let TopologyKey::Label(label) = over {
+                let index = &self.index;
+                let node = |id| index.get(id).map(|entry| &entry.node);
+                self.census.learn(label, node);
+            }
+        }
+    }
+
+    fn hold(&mut self, node: NodeId, service: ServiceId, claim: &Claim) -> bool {
+        let known = self.index.hold(node, service, claim);
+        if known {
+            let entry = self.index.get(node).expect("just held on it");
+            self.census.add(service, &entry.node);
+        }
+        known
+    }
+
+    fn give_back(&mut self, held: &Held) {
+        self.index.give_back(held.node, held.service, &held.claim);
+        let entry = self.index.get(held.node).expect("just given back on it");
+        self.census.remove(held.service, &entry.node);
+    }
+
     /// Takes away what reservations hold on a node if they share a port with this claim.
     fn lapse(&mut self, node: NodeId, claim: &Claim) {
+        let mut lapsed = Vec::new();
         for reserved in self.reserved.values_mut() {
             let held = &reserved.held;
-            let shares = held
-                .claim
-                .ports
-                .iter()
-                .any(|port| claim.ports.contains(port));
+            let mut ports = held.claim.ports.iter();
+            let shares = ports.any(|port| claim.ports.contains(port));
             if !reserved.lapsed && held.node == node && shares {
-                self.index.give_back(node, held.service, &held.claim);
+                lapsed.push(held.clone());
                 reserved.lapsed = true;
             }
+        }
+        for held in lapsed {
+            self.give_back(&held);
         }
     }
 
@@ -332,6 +472,8 @@ impl Scheduler {
             && last.service == request.service
             && last.resources == *request.resources
             && last.node == request.node
+            && last.kept == request.kept
+            && last.peers == *request.peers
             && last.ports == request.ports
             && last.placement == *request.placement;
         same.then(|| last.refusal.clone())
@@ -345,6 +487,8 @@ impl Scheduler {
             ports: request.ports.to_vec(),
             placement: request.placement.clone(),
             node: request.node,
+            kept: request.kept.to_vec(),
+            peers: request.peers.clone(),
             refusal: refusal.clone(),
         }));
     }

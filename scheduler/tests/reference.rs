@@ -286,6 +286,8 @@ impl Pair {
                     placement: &placement,
                     node: pinned.map(id),
                     avoid: &avoid,
+                    kept: &[],
+                    peers: ballast_scheduler::Peers::none(),
                 };
                 self.place(&request)?;
             }

@@ -11,6 +11,7 @@ mod port;
 mod probe;
 mod reservation;
 mod restart;
+mod rule_text;
 mod service;
 mod update;
 mod validate;
@@ -26,6 +27,7 @@ pub use placement::{
 pub use port::{InvalidPublish, PortSpec, Protocol, RouteSpec, Target};
 pub use probe::{HealthCheck, ProbeKind};
 pub use restart::{RestartCondition, RestartPolicy};
+pub use rule_text::InvalidRule;
 pub use service::{Mode, ServiceSpec, StopPolicy, TaskTemplate, Ulimit};
 pub use update::{UpdateFailureAction, UpdateOrder, UpdatePolicy};
 pub use validate::{InvalidSpec, validate, validate_name};

@@ -128,7 +128,7 @@ pub struct Affinity {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceAffinity {
-    /// The other service's name; empty for this service itself.
+    /// The other service's name; empty or `self` for this service itself.
     #[serde(default)]
     pub service: String,
     /// What counts as near: one node, or one value of a label.
@@ -142,6 +142,13 @@ pub struct ServiceAffinity {
     pub required: bool,
 }
 
+impl ServiceAffinity {
+    /// Returns whether it is to the service that has it.
+    pub fn is_own(&self) -> bool {
+        self.service.is_empty() || self.service == "self"
+    }
+}
+
 /// Evenly over nodes or label values.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -150,7 +157,8 @@ pub struct SpreadRule {
     #[serde(default)]
     #[schema(value_type = String, example = "node.labels.zone")]
     pub over: TopologyKey,
-    /// The most that one may have more than another that fits; 0 makes it a wish without a limit.
+    /// The most that one may have more than another that the task may run in, whether or not that
+    /// has room; 0 makes it a wish without a limit.
     #[serde(default)]
     pub max_skew: u32,
 }

@@ -63,6 +63,8 @@ pub fn wants(cpu: u32, mib: u64) -> Request<'static> {
         placement: &ANYWHERE,
         node: None,
         avoid: &[],
+        kept: &[],
+        peers: ballast_scheduler::Peers::none(),
     }
 }
 
