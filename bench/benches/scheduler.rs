@@ -83,8 +83,8 @@ impl Load {
             placement: &self.placement,
             node: None,
             avoid: &[],
- kept: &[],
- peers: ballast_scheduler::Peers::none(),
+            kept: &[],
+            peers: ballast_scheduler::Peers::none(),
         };
         let placed = scheduler.place(&request).expect("the fleet has room");
         let assignment = AssignmentId::from_bits(self.next);
@@ -179,8 +179,8 @@ fn refuse(c: &mut Criterion) {
         placement: &placement,
         node: None,
         avoid: &[],
- kept: &[],
- peers: ballast_scheduler::Peers::none(),
+        kept: &[],
+        peers: ballast_scheduler::Peers::none(),
     };
     group.bench_function(BenchmarkId::new("explain", "10000x0"), |b| {
         b.iter(|| black_box(scheduler.explain(&request).fit));
@@ -202,8 +202,8 @@ fn rebuild(c: &mut Criterion) {
             placement: &placement,
             node: None,
             avoid: &[],
- kept: &[],
- peers: ballast_scheduler::Peers::none(),
+            kept: &[],
+            peers: ballast_scheduler::Peers::none(),
         };
         let placed = scheduler.place(&request).expect("the fleet has room");
         let assignment = AssignmentId::from_bits(number);
