@@ -8,6 +8,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ballast-wire", &["ballast-model"]),
     ("ballast-link", &["ballast-model", "ballast-wire"]),
     ("ballast-scheduler", &["ballast-model"]),
+    (
+        "ballast-simulate",
+        &["ballast-model", "ballast-scheduler"],
+    ),
     ("ballast-probe", &["ballast-model"]),
     (
         "ballast-agent",
@@ -43,6 +47,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "ballast-wire",
             "ballast-link",
             "ballast-scheduler",
+            "ballast-simulate",
             "ballast-manager",
             "ballast-agent",
             "ballast-lb",
@@ -51,7 +56,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ballast-loadgen", &[]),
     (
         "ballast-bench",
-        &["ballast-model", "ballast-scheduler", "ballast-lb"],
+        &[
+            "ballast-model",
+            "ballast-scheduler",
+            "ballast-simulate",
+            "ballast-lb",
+        ],
     ),
     (
         "ballast-tests",
