@@ -60,6 +60,7 @@ pub struct GangRefusal {
 #[derive(Debug)]
 struct LastRefusal {
     version: u64,
+    holds: u64,
     service: ServiceId,
     resources: Resources,
     ports: Vec<PortSpec>,
@@ -85,6 +86,9 @@ pub struct Scheduler {
     tally: Tally,
     /// Grows with each change that could make a refused request fit.
     version: u64,
+    /// Claims that were ever held: one more may bring a task near to what it needs, or even out
+    /// what it is spread over.
+    holds: u64,
     last_refusal: Option<Box<LastRefusal>>,
 }
 
@@ -431,6 +435,7 @@ impl Scheduler {
     fn hold(&mut self, node: NodeId, service: ServiceId, claim: &Claim) -> bool {
         let known = self.index.hold(node, service, claim);
         if known {
+            self.holds += 1;
             let entry = self.index.get(node).expect("just held on it");
             self.census.add(service, &entry.node);
         }
@@ -468,7 +473,10 @@ impl Scheduler {
 
     fn refused_before(&self, request: &Request<'_>) -> Option<Refusal> {
         let last = self.last_refusal.as_deref()?;
+        let placement = request.placement;
+        let by_others = !placement.services.is_empty() || !placement.spread.is_empty();
         let same = last.version == self.version
+            && (last.holds == self.holds || !by_others)
             && last.service == request.service
             && last.resources == *request.resources
             && last.node == request.node
@@ -482,6 +490,7 @@ impl Scheduler {
     fn remember(&mut self, request: &Request<'_>, refusal: &Refusal) {
         self.last_refusal = Some(Box::new(LastRefusal {
             version: self.version,
+            holds: self.holds,
             service: request.service,
             resources: request.resources.clone(),
             ports: request.ports.to_vec(),

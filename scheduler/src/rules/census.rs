@@ -32,6 +32,13 @@ fn value(node: &Node, label: &str) -> Option<String> {
     node.label(label).map(ToOwned::to_owned)
 }
 
+/// Returns the count of a value.
+pub(crate) fn in_value(counts: &ByValue, value: Option<&str>) -> u32 {
+    // Few values: a walk costs less than a key to look up with.
+    let found = counts.iter().find(|(known, _)| known.as_deref() == value);
+    found.map_or(0, |(_, &count)| count)
+}
+
 /// Adds to a count, and drops it at zero.
 fn shift(counts: &mut ByValue, value: Option<String>, less: u32, more: u32) {
     let count = counts.entry(value.clone()).or_default();
@@ -67,37 +74,45 @@ impl Census {
         tally.map_or(&NONE, |tally| &tally.nodes).iter().copied()
     }
 
-    /// Returns the tasks of a service by the value of a label; none if there are none, or nobody
-    /// learnt the label.
-    pub(crate) fn by_value(&self, service: ServiceId, label: &str) -> Option<&ByValue> {
-        let place = self.labels.iter().position(|known| known == label)?;
-        self.services.get(&service)?.by_label.get(place)
+    /// Returns whether tasks are counted by this label.
+    pub(crate) fn knows(&self, label: &str) -> bool {
+        self.labels.iter().any(|known| known == label)
     }
 
     /// Returns how many tasks of a service are on nodes with this value of a label that was
     /// learnt.
     pub(crate) fn in_value(&self, service: ServiceId, label: &str, value: Option<&str>) -> u32 {
-        let Some(counts) = self.by_value(service, label) else {
-            return 0;
-        };
-        // Few values: a walk costs less than a key to look up with.
-        let found = counts.iter().find(|(known, _)| known.as_deref() == value);
-        found.map_or(0, |(_, &count)| count)
+        let place = self.labels.iter().position(|known| known == label);
+        let place = place.expect("asked for labels that were learnt");
+        let tally = self.services.get(&service);
+        tally.map_or(0, |tally| in_value(&tally.by_label[place], value))
+    }
+
+    /// Returns the tasks of a service by the value of a label that nobody learnt.
+    pub(crate) fn count<'a>(
+        &self,
+        service: ServiceId,
+        label: &str,
+        node: impl Fn(NodeId) -> Option<&'a Node>,
+    ) -> ByValue {
+        let mut counts = ByValue::new();
+        for (count, id) in self.nodes(service) {
+            let value = node(id).and_then(|node| value(node, label));
+            shift(&mut counts, value, 0, count);
+        }
+        counts
     }
 
     /// Counts by this label from now on.
     pub(crate) fn learn<'a>(&mut self, label: &str, node: impl Fn(NodeId) -> Option<&'a Node>) {
-        if self.labels.iter().any(|known| known == label) {
+        if self.knows(label) {
             return;
         }
         self.labels.push(label.to_owned());
-        for tally in self.services.values_mut() {
-            let mut counts = ByValue::new();
-            for &(count, id) in &tally.nodes {
-                let value = node(id).and_then(|node| value(node, label));
-                shift(&mut counts, value, 0, count);
-            }
-            tally.by_label.push(counts);
+        for service in self.services.keys().copied().collect::<Vec<_>>() {
+            let counts = self.count(service, label, &node);
+            let tally = self.services.get_mut(&service);
+            tally.expect("just listed").by_label.push(counts);
         }
     }
 

@@ -32,7 +32,7 @@ use ballast_model::{
     TaintEffect, TopologyKey,
 };
 
-pub(crate) use census::Census;
+pub(crate) use census::{ByValue, Census};
 pub(crate) use preempt::{Occupant, Preemptor};
 pub use preempt::{Preemption, Standing};
 pub(crate) use scan::{Judged, needs_scan, scan};
@@ -67,6 +67,8 @@ pub(crate) struct Rules<'a> {
     /// For each spread rule: the fewest tasks in a place that counts; none if no place counts, or
     /// the rule has no limit.
     floors: Vec<Option<u32>>,
+    /// Tasks by the values of labels that the census has not learnt.
+    counted: Vec<(ServiceId, &'a str, ByValue)>,
 }
 
 impl<'a> Rules<'a> {
@@ -81,11 +83,34 @@ impl<'a> Rules<'a> {
             request,
             census,
             floors: vec![None; spread.len()],
+            counted: Vec::new(),
         };
+        rules.count(fleet);
         if spread.iter().any(|rule| rule.max_skew > 0) {
             rules.survey(fleet);
         }
         rules
+    }
+
+    /// Counts by labels that the census has not learnt.
+    fn count<'n>(&mut self, fleet: &impl Fleet<'n>) {
+        let Request {
+            placement, peers, ..
+        } = *self.request;
+        let own = placement.spread.iter();
+        let own = own.map(|rule| (Some(self.request.service), &rule.over));
+        let near = placement.services.iter().enumerate();
+        let near = near.map(|(place, rule)| (self.request.peer(place), &rule.over));
+        let away = peers.repelling.iter();
+        let away = away.map(|other| (Some(other.service), &other.over));
+        for (service, over) in own.chain(near).chain(away) {
+            if let (Some(service), TopologyKey::Label(label)) = (service, over)
+                && !self.census.knows(label)
+            {
+                let counts = self.census.count(service, label, |node| fleet.node(node));
+                self.counted.push((service, label, counts));
+            }
+        }
     }
 
     /// Finds the floor of each spread rule that has a limit.
@@ -139,9 +164,20 @@ impl<'a> Rules<'a> {
             TopologyKey::Node => Some(self.census.on_node(service, node.id)),
             TopologyKey::Label(label) => {
                 let value = node.label(label)?;
-                Some(self.census.in_value(service, label, Some(value)))
+                Some(self.in_value(service, label, Some(value)))
             }
         }
+    }
+
+    /// Returns how many tasks of a service are on nodes with this value of a label.
+    fn in_value(&self, service: ServiceId, label: &str, value: Option<&str>) -> u32 {
+        if self.census.knows(label) {
+            return self.census.in_value(service, label, value);
+        }
+        let mut counted = self.counted.iter();
+        let found = counted.find(|(known, key, _)| *known == service && *key == label);
+        let (_, _, counts) = found.expect("counted when the rules were made");
+        census::in_value(counts, value)
     }
 
     /// Returns whether the node may take the task by all rules.

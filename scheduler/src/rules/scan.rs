@@ -90,7 +90,7 @@ fn rank<'n>(entry: &'n Entry, rules: &Rules<'_>, request: &Request<'_>) -> Rank<
             return None;
         };
         let value = node.label(label);
-        Some((rules.census.in_value(request.service, label, value), value))
+        Some((rules.in_value(request.service, label, value), value))
     });
     let evenly = Spread::of(request.placement) != Spread::None;
     let here = rules.census.on_node(request.service, node.id);
