@@ -286,8 +286,7 @@ impl Pair {
                     placement: &placement,
                     node: pinned.map(id),
                     avoid: &avoid,
-                    kept: &[],
-                    peers: ballast_scheduler::Peers::none(),
+                    ..common::wants(0, 0)
                 };
                 self.place(&request)?;
             }

@@ -36,7 +36,7 @@ impl InvalidRule {
 }
 
 /// Splits `WEIGHT:` off, if the text begins with a number.
-fn split_weight<'a>(text: &'a str, least: i8) -> Result<(Option<i8>, &'a str), InvalidRule> {
+fn split_weight(text: &str, least: i8) -> Result<(Option<i8>, &str), InvalidRule> {
     let Some((weight, rest)) = text.split_once(':') else {
         return Ok((None, text));
     };
