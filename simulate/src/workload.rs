@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use ballast_model::{Constraint, DeviceRequest, Millis, Placement, Policy, Resources, ServiceId};
-use ballast_scheduler::Request;
+use ballast_scheduler::{Peers, Request};
 
 use crate::amounts::Amounts;
 use crate::fleet::GPU;
@@ -103,6 +103,8 @@ impl Workload {
             placement: &service.placement,
             node: None,
             avoid: &[],
+            kept: &[],
+            peers: Peers::none(),
         }
     }
 
