@@ -2,7 +2,7 @@
 
 use ballast_model::Shortage;
 
-use crate::index::{Entry, Index};
+use crate::fleet::{Entry, Fleet};
 use crate::refusal::{Excluded, NearestMiss, Reason, Refusal};
 use crate::request::Request;
 use crate::rules::{Census, Judged, Rules};
@@ -14,16 +14,16 @@ type Distance = (u8, u64);
 ///
 /// # Complexity
 /// One pass over the nodes.
-pub(crate) fn explain(index: &Index, census: &Census, request: &Request<'_>) -> Refusal {
-    let rules = Rules::new(request, census, &Judged(index));
+pub(crate) fn explain(fleet: &Fleet, census: &Census, request: &Request<'_>) -> Refusal {
+    let rules = Rules::new(request, census, &Judged(fleet));
     let mut counted = Count::default();
     match request.node {
         None => {
-            for entry in index.iter() {
+            for entry in fleet.iter() {
                 counted.take(entry, &rules, request);
             }
         }
-        Some(id) => match index.get(id) {
+        Some(id) => match fleet.get(id) {
             Some(entry) => counted.take(entry, &rules, request),
             None => counted.exclude(Reason::Unknown),
         },

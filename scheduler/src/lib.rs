@@ -11,7 +11,8 @@
 //!
 //! * [`request`]: what is asked, what is answered, and the reservation between
 //! * [`refusal`]: why no node takes it
-//! * `index`: nodes by equivalence class and quantised free capacity
+//! * `index`: what each node has free, in atomic words, and files that find the right node
+//! * `fleet`: nodes around the index, their equivalence classes, the tasks of each service
 //! * `policy`: which of the nodes that fit is best
 //! * `devices`: which devices and sockets of a node a task is given
 //! * `ports`: which ports of a node are handed out next
@@ -20,13 +21,16 @@
 
 mod devices;
 mod explain;
+mod fleet;
 mod index;
+mod map;
 mod policy;
 mod ports;
 pub mod refusal;
 pub mod request;
 mod rules;
 mod scheduler;
+mod sync;
 
 pub use refusal::{Excluded, NearestMiss, Reason, Refusal};
 pub use request::{Peers, Placed, Repelling, Request, Reservation};

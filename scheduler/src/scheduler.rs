@@ -8,8 +8,10 @@ use ballast_model::{
 };
 
 use crate::explain::explain;
-use crate::index::Index;
-use crate::policy;
+use crate::fleet::{Entry, Fleet, Offer};
+use crate::index::{Amounts, At, Index, PER_WORD, Remains};
+use crate::map::IdMap;
+use crate::policy::{Query, Search, Who};
 use crate::refusal::Refusal;
 use crate::request::{Peers, Placed, Request, Reservation};
 use crate::rules::{self, Census, Judged, Occupant, Preemption, Preemptor, Rules, Standing};
@@ -71,18 +73,26 @@ struct LastRefusal {
     refusal: Refusal,
 }
 
+/// What the last request of a service came to.
+#[derive(Debug)]
+struct Known {
+    resources: Resources,
+    placement: Placement,
+    query: Query,
+}
+
 /// Chooses nodes and keeps count of what is held on each.
 ///
-/// One owner calls it; what the next index changes is that `place`, `commit` and `release` take
-/// `&self`.
+/// One owner calls it: the same calls give the same answers.
 #[derive(Debug, Default)]
 pub struct Scheduler {
-    index: Index,
+    fleet: Fleet,
     census: Census,
     /// Nodes that have taints.
     tainted: BTreeSet<NodeId>,
-    reserved: BTreeMap<u64, Reserved>,
-    committed: BTreeMap<AssignmentId, Held>,
+    reserved: IdMap<u64, Reserved>,
+    committed: IdMap<AssignmentId, Held>,
+    queries: IdMap<ServiceId, Known>,
     tally: Tally,
     /// Grows with each change that could make a refused request fit.
     version: u64,
@@ -105,9 +115,14 @@ impl Scheduler {
         bindings: impl IntoIterator<Item = (ServiceId, &'a Binding)>,
     ) -> Self {
         let mut scheduler = Self::new();
+        let mut nodes: Vec<&Node> = nodes.into_iter().collect();
+        // In the order of ids nothing is sorted later.
+        nodes.sort_unstable_by_key(|node| node.id);
         for node in nodes {
             scheduler.upsert_node(node);
         }
+        let bindings = bindings.into_iter();
+        scheduler.committed.reserve(bindings.size_hint().0);
         for (service, binding) in bindings {
             scheduler.restore(binding.assignment, service, binding.node, &binding.claim);
         }
@@ -117,7 +132,7 @@ impl Scheduler {
     /// Adds a node, or takes in what changed on it; what is held on it stays. A new life of its
     /// agent ends the quarantine of its ports.
     pub fn upsert_node(&mut self, node: &Node) {
-        if let Some(entry) = self.index.get(node.id) {
+        if let Some(entry) = self.fleet.get(node.id) {
             self.census.relabel(&entry.node, node);
         }
         if node.taints.is_empty() {
@@ -125,7 +140,7 @@ impl Scheduler {
         } else {
             self.tainted.insert(node.id);
         }
-        self.index.upsert(node);
+        self.fleet.upsert(node);
         self.version += 1;
     }
 
@@ -133,16 +148,16 @@ impl Scheduler {
     ///
     /// Open reservations on it stay open until they are committed or released, and hold nothing.
     pub fn remove_node(&mut self, node: NodeId) -> bool {
-        self.committed.retain(|_, held| held.node != node);
-        for reserved in self.reserved.values_mut() {
+        self.committed.retain(|held| held.node != node);
+        self.reserved.each_mut(|_, reserved| {
             reserved.lapsed |= reserved.held.node == node;
-        }
+        });
         self.version += 1;
-        if let Some(entry) = self.index.get(node) {
+        if let Some(entry) = self.fleet.get(node) {
             self.census.forget(&entry.node);
         }
         self.tainted.remove(&node);
-        self.index.remove(node)
+        self.fleet.remove(node)
     }
 
     /// Holds a claim that is committed already; returns whether it is held now. It is not if its
@@ -160,7 +175,7 @@ impl Scheduler {
         node: NodeId,
         claim: &Claim,
     ) -> bool {
-        if self.committed.contains_key(&assignment) {
+        if self.committed.contains(assignment) {
             return true;
         }
         self.lapse(node, claim);
@@ -188,25 +203,27 @@ impl Scheduler {
             return Err(refusal);
         }
         self.learn(request);
-        let choice = if rules::needs_scan(request, !self.tainted.is_empty()) {
-            rules::scan(&self.index, &self.census, request)
+        let found = if rules::needs_scan(request, !self.tainted.is_empty()) {
+            self.scan(request)
         } else {
-            policy::best(&self.index, request)
+            self.search(request)
         };
-        let Some(choice) = choice else {
-            let refusal = explain(&self.index, &self.census, request);
+        let Some((at, offer)) = found else {
+            let refusal = explain(&self.fleet, &self.census, request);
             assert_eq!(refusal.fit, 0, "a node that fits is found: {refusal}");
             self.remember(request, &refusal);
             return Err(refusal);
         };
-        let node = self.index.entry(choice.at).node.id;
+        let node = self.fleet.entry(at).node.id;
         let held = Held {
             node,
             service: request.service,
-            claim: choice.offer.claim,
+            claim: offer.claim,
         };
-        let known = self.hold(node, held.service, &held.claim);
-        assert!(known, "the chosen node is in the index");
+        self.fleet.note(at, held.service, &held.claim);
+        self.holds += 1;
+        let entry = self.fleet.entry(at);
+        self.census.add(held.service, &entry.node);
         let reservation = Reservation(self.tally.opened);
         self.tally.opened += 1;
         self.tally.open += 1;
@@ -218,7 +235,7 @@ impl Scheduler {
             reservation,
             node,
             claim,
-            ports: choice.offer.bindings,
+            ports: offer.bindings,
         })
     }
 
@@ -259,7 +276,7 @@ impl Scheduler {
     /// Takes back what an assignment holds, as its task has ended; returns whether it held
     /// anything.
     pub fn free(&mut self, assignment: AssignmentId) -> bool {
-        let Some(held) = self.committed.remove(&assignment) else {
+        let Some(held) = self.committed.remove(assignment) else {
             return false;
         };
         self.give_back(&held);
@@ -269,14 +286,14 @@ impl Scheduler {
 
     /// Keeps a port of a node out of new placements: its agent found a stranger on it.
     pub fn quarantine_port(&mut self, node: NodeId, port: u16) {
-        if let Some(ports) = self.index.ports_mut(node) {
+        if let Some(ports) = self.fleet.ports_mut(node) {
             ports.quarantine(port);
         }
     }
 
     /// Lets a quarantined port in again.
     pub fn lift_quarantine(&mut self, node: NodeId, port: u16) {
-        if let Some(ports) = self.index.ports_mut(node) {
+        if let Some(ports) = self.fleet.ports_mut(node) {
             ports.lift(port);
             self.version += 1;
         }
@@ -287,7 +304,7 @@ impl Scheduler {
     /// # Complexity
     /// One pass over the nodes.
     pub fn explain(&self, request: &Request<'_>) -> Refusal {
-        explain(&self.index, &self.census, request)
+        explain(&self.fleet, &self.census, request)
     }
 
     /// Finds the node on which the fewest and least important tasks would have to go so that the
@@ -310,7 +327,8 @@ impl Scheduler {
             return None;
         }
         let mut occupants: BTreeMap<NodeId, Vec<Occupant<'_>>> = BTreeMap::new();
-        for (&assignment, held) in &self.committed {
+        for assignment in self.committed.sorted_keys() {
+            let held = self.committed.get(assignment).expect("just listed");
             if request.node.is_none_or(|node| node == held.node) {
                 let occupant = Occupant {
                     assignment,
@@ -322,12 +340,12 @@ impl Scheduler {
         }
         let preemptor = Preemptor {
             request,
-            rules: &Rules::new(request, &self.census, &Judged(&self.index)),
+            rules: &Rules::new(request, &self.census, &Judged(&self.fleet)),
             standing,
             leaving,
         };
         let judge = |(node, occupants): (&NodeId, &Vec<_>)| {
-            let entry = self.index.get(*node)?;
+            let entry = self.fleet.get(*node)?;
             let (cost, victims) = preemptor.judge(&entry.node, &entry.taken, occupants)?;
             let node = *node;
             Some((cost, Preemption { node, victims }))
@@ -365,22 +383,22 @@ impl Scheduler {
 
     /// Returns a node as the scheduler knows it.
     pub fn node(&self, node: NodeId) -> Option<&Node> {
-        self.index.get(node).map(|entry| &entry.node)
+        self.fleet.get(node).map(|entry| &entry.node)
     }
 
     /// Returns what is taken on a node, reserved and committed.
     pub fn allocation(&self, node: NodeId) -> Option<&Allocation> {
-        self.index.get(node).map(|entry| &entry.taken)
+        self.fleet.get(node).map(|entry| &entry.taken)
     }
 
     /// Returns every node and what is taken on it, in the order of ids.
     pub fn nodes(&self) -> impl ExactSizeIterator<Item = (&Node, &Allocation)> {
-        self.index.iter().map(|entry| (&entry.node, &entry.taken))
+        self.fleet.iter().map(|entry| (&entry.node, &entry.taken))
     }
 
     /// Returns whether this assignment holds a claim here.
     pub fn holds(&self, assignment: AssignmentId) -> bool {
-        self.committed.contains_key(&assignment)
+        self.committed.contains(assignment)
     }
 
     /// Returns how many reservations were opened and closed.
@@ -393,17 +411,18 @@ impl Scheduler {
     /// cursors and quarantines are not part of the replicated state and do not count.
     pub fn difference(&self, other: &Self) -> Option<String> {
         let ids = |scheduler: &Self| -> Vec<NodeId> {
-            scheduler.index.iter().map(|entry| entry.node.id).collect()
+            scheduler.fleet.iter().map(|entry| entry.node.id).collect()
         };
         if ids(self) != ids(other) {
             return Some(format!("nodes {:?} and {:?}", ids(self), ids(other)));
         }
-        for (here, there) in self.index.iter().zip(other.index.iter()) {
+        for (here, there) in self.fleet.iter().zip(other.fleet.iter()) {
             if here.node != there.node {
                 return Some(format!("node {:?} and {:?}", here.node, there.node));
             }
         }
-        let all = self.committed.keys().chain(other.committed.keys());
+        let mut all = self.committed.sorted_keys();
+        all.extend(other.committed.sorted_keys());
         for assignment in all {
             let held = (
                 self.committed.get(assignment),
@@ -416,42 +435,108 @@ impl Scheduler {
         None
     }
 
+    /// Finds the best node by a look at every one, and takes what the task takes there.
+    fn scan(&mut self, request: &Request<'_>) -> Option<(At, Offer)> {
+        let (at, offer) = rules::scan(&self.fleet, &self.census, request)?;
+        let offer = take_words(&self.fleet.index, at, offer)?;
+        self.fleet.index.touch(at);
+        Some((at, offer))
+    }
+
+    /// Finds the best node by the index, and takes what the task takes there.
+    fn search(&mut self, request: &Request<'_>) -> Option<(At, Offer)> {
+        if request.node.is_some() {
+            return self.scan(request);
+        }
+        let known = self.queries.remove(request.service).filter(|known| {
+            known.query.holds(&self.fleet)
+                && known.resources == *request.resources
+                && known.placement == *request.placement
+        });
+        let known = known.unwrap_or_else(|| Known {
+            resources: request.resources.clone(),
+            placement: request.placement.clone(),
+            query: Query::new(&mut self.fleet, request.resources, request.placement),
+        });
+        self.fleet.index.prepare();
+        let mut found = None;
+        if !request.avoid.is_empty() {
+            found = self.search_all(request, &known.query, request.avoid);
+        }
+        if found.is_none() {
+            found = self.search_all(request, &known.query, &[]);
+        }
+        self.queries.insert(request.service, known);
+        found
+    }
+
+    fn search_all(
+        &mut self,
+        request: &Request<'_>,
+        query: &Query,
+        avoid: &[NodeId],
+    ) -> Option<(At, Offer)> {
+        let (ledger, index, _, topologies, entries) = self.fleet.ledger_mut(request.service);
+        let judge = |at: At| {
+            let entry: &Entry = entries[at as usize].as_ref().expect("a known node");
+            let fits =
+                !avoid.contains(&entry.node.id) && query.loose.iter().all(|c| entry.node.meets(c));
+            if fits {
+                entry.judge_room(request).ok()
+            } else {
+                None
+            }
+        };
+        let mut search = Search {
+            index,
+            topologies,
+            ledger,
+            query,
+            who: Who {
+                home: 0,
+                alone: true,
+            },
+            judge,
+            take: |at: At, offer: Offer| take_words(index, at, offer),
+        };
+        search.run()
+    }
+
     /// Makes index and census tell apart what this request does.
     fn learn(&mut self, request: &Request<'_>) {
-        self.index.learn(request.placement);
         let placement = request.placement;
         let spread = placement.spread.iter().map(|rule| &rule.over);
         let near = placement.services.iter().map(|affinity| &affinity.over);
         let away = request.peers.repelling.iter().map(|other| &other.over);
         for over in spread.chain(near).chain(away) {
             if let TopologyKey::Label(label) = over {
-                let index = &self.index;
-                let node = |id| index.get(id).map(|entry| &entry.node);
+                let fleet = &self.fleet;
+                let node = |id| fleet.get(id).map(|entry| &entry.node);
                 self.census.learn(label, node);
             }
         }
     }
 
     fn hold(&mut self, node: NodeId, service: ServiceId, claim: &Claim) -> bool {
-        let known = self.index.hold(node, service, claim);
+        let known = self.fleet.hold(node, service, claim);
         if known {
             self.holds += 1;
-            let entry = self.index.get(node).expect("just held on it");
+            let entry = self.fleet.get(node).expect("just held on it");
             self.census.add(service, &entry.node);
         }
         known
     }
 
     fn give_back(&mut self, held: &Held) {
-        self.index.give_back(held.node, held.service, &held.claim);
-        let entry = self.index.get(held.node).expect("just given back on it");
+        self.fleet.give_back(held.node, held.service, &held.claim);
+        let entry = self.fleet.get(held.node).expect("just given back on it");
         self.census.remove(held.service, &entry.node);
     }
 
     /// Takes away what reservations hold on a node if they share a port with this claim.
     fn lapse(&mut self, node: NodeId, claim: &Claim) {
         let mut lapsed = Vec::new();
-        for reserved in self.reserved.values_mut() {
+        self.reserved.each_mut(|_, reserved| {
             let held = &reserved.held;
             let mut ports = held.claim.ports.iter();
             let shares = ports.any(|port| claim.ports.contains(port));
@@ -459,14 +544,14 @@ impl Scheduler {
                 lapsed.push(held.clone());
                 reserved.lapsed = true;
             }
-        }
+        });
         for held in lapsed {
             self.give_back(&held);
         }
     }
 
     fn close(&mut self, reservation: Reservation) -> Reserved {
-        let reserved = self.reserved.remove(&reservation.0);
+        let reserved = self.reserved.remove(reservation.0);
         self.tally.open -= 1;
         reserved.expect("a reservation is closed once, by the scheduler that opened it")
     }
@@ -501,4 +586,26 @@ impl Scheduler {
             refusal: refusal.clone(),
         }));
     }
+}
+
+/// Takes from a node's words what an offer claims.
+fn take_words(index: &Index, at: At, offer: Offer) -> Option<Offer> {
+    let claim = &offer.claim;
+    let wanted = &claim.resources;
+    let amounts = Amounts::claimed(wanted.cpu.0.into(), wanted.memory.0, wanted.disk.0);
+    let line = index.line(at);
+    line.take_amounts(amounts)?;
+    if !claim.devices.is_empty() {
+        let mut lanes = Remains::default();
+        for grant in &claim.devices {
+            let place = usize::from(grant.device);
+            let word = &mut lanes[place / PER_WORD];
+            *word = word.with(place % PER_WORD, grant.milli);
+        }
+        if !line.take_devices(&lanes) {
+            line.give_amounts(amounts);
+            return None;
+        }
+    }
+    Some(offer)
 }

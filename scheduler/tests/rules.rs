@@ -51,11 +51,17 @@ fn tasks_that_reserve_nothing_go_where_the_fewest_tasks_are() {
 }
 
 #[test]
-fn ties_go_to_the_node_with_fewer_tasks_then_to_the_lower_id() {
+fn ties_go_to_the_lower_id() {
     let mut scheduler = scheduler((1..=3).rev().map(|n| node(n, 1000, 1000)));
     // Too little to leave the quantised step, so the cell stays the same.
     let nodes: Vec<_> = (0..4).map(|_| put(&mut scheduler, &wants(1, 1))).collect();
-    assert_eq!(nodes, [1, 2, 3, 1].map(Ok));
+    assert_eq!(
+        nodes,
+        [1, 1, 1, 1].map(Ok),
+        "a node is filled before the next"
+    );
+    let nodes: Vec<_> = (0..2).map(|_| put(&mut scheduler, &wants(1, 1))).collect();
+    assert_eq!(nodes, [2, 2].map(Ok), "four slots are all it has");
 }
 
 #[test]

@@ -5,20 +5,23 @@
 //!
 //! | spread | order |
 //! | --- | --- |
-//! | none | least free CPU × memory (quantised), then fewest tasks |
+//! | none | least free CPU × memory (quantised) |
 //! | none, and nothing is reserved | fewest tasks: there is nothing to pack by |
 //! | node | fewest tasks of the service; nodes that have none by fewest tasks |
 //! | label | the label value with the fewest tasks of the service, then as for node |
+//!
+//! A [`Query`] is what a request comes to on this fleet; it is made once and used until classes
+//! change. [`Search`] runs it: with `judge`, which says whether a node will do and with what, and
+//! `take`, which reserves there.
 
-mod pack;
-mod spread;
+mod search;
 
-use std::collections::BTreeMap;
+use ballast_model::{Constraint, Placement, Policy, Resources, TopologyKey};
 
-use ballast_model::{Constraint, Node, NodeKey, Placement, Policy, TopologyKey};
+pub(crate) use search::{Search, Who};
 
-use crate::index::{At, Class, Index, Offer};
-use crate::request::Request;
+use crate::fleet::Fleet;
+use crate::index::{Allowed, Amounts, Demand, Order};
 
 /// What is spread over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,113 +46,99 @@ impl<'a> Spread<'a> {
     }
 }
 
-/// A node that fits and what it would give.
-#[derive(Debug)]
-pub(crate) struct Choice {
-    pub at: At,
-    pub offer: Offer,
+/// In which order nodes are tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Plan {
+    /// One order over all of them.
+    Plain(Order),
+    /// Fewest tasks of the service first.
+    Nodes,
+    /// The values of a topology with the fewest tasks of the service first; for each value the
+    /// classes allowed, if classes tell them apart.
+    Places {
+        topology: usize,
+        label: String,
+        classes: Option<Vec<Allowed>>,
+    },
 }
 
-/// A request over the classes that may take it.
-pub(crate) struct Search<'a> {
-    index: &'a Index,
-    request: &'a Request<'a>,
-    /// Numbers of the classes that meet the constraints.
-    classes: Vec<usize>,
+/// What a request comes to on a fleet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Query {
+    pub demand: Demand,
+    pub allowed: Allowed,
     /// Constraints that classes do not decide.
-    loose: Vec<&'a Constraint>,
-    /// Whether `request.avoid` is left out.
-    avoid: bool,
+    pub loose: Vec<Constraint>,
+    pub plan: Plan,
+    /// The most tasks of the service on one node; 0: any number.
+    pub most: u32,
+    version: u64,
 }
 
-/// Returns the best node for the request, if any fits.
-pub(crate) fn best(index: &Index, request: &Request<'_>) -> Option<Choice> {
-    let mut search = Search::new(index, request);
-    if let Some(id) = request.node {
-        let offer = index.get(id)?.judge(request).ok()?;
-        let at = index.at(id)?;
-        return Some(Choice { at, offer });
-    }
-    if !request.avoid.is_empty() {
-        search.avoid = true;
-        if let Some(choice) = search.run() {
-            return Some(choice);
+impl Query {
+    /// Returns what a request comes to; teaches the fleet what the request refers to.
+    pub(crate) fn new(fleet: &mut Fleet, resources: &Resources, placement: &Placement) -> Self {
+        for constraint in &placement.constraints {
+            fleet.learn(&constraint.key);
         }
-        search.avoid = false;
-    }
-    search.run()
-}
-
-impl<'a> Search<'a> {
-    fn new(index: &'a Index, request: &'a Request<'a>) -> Self {
-        let (shared, loose): (Vec<_>, Vec<_>) = request
-            .placement
-            .constraints
-            .iter()
-            .partition(|constraint| index.key_place(&constraint.key).is_some());
-        let meets = |class: &Class| {
-            // Any of its nodes stands for the class: these constraints cannot tell them apart.
-            let stands_for = class.by_tasks.first();
-            stands_for.is_some_and(|rank| {
-                let node: &Node = &index.entry(rank.at).node;
-                shared.iter().all(|constraint| node.meets(constraint))
-            })
+        let spread = Spread::of(placement);
+        let topology = match spread {
+            Spread::Label(label) => Some((fleet.topology(label), label)),
+            _ => None,
         };
-        let classes = index.classes().iter().enumerate();
+        if spread != Spread::None || resources.is_empty() {
+            fleet.index.keep_loads();
+        }
+        let classes = fleet.classes();
+        let shared = |constraint: &&Constraint| classes.tells(&constraint.key);
+        let allowed = classes.allowed(|specimen| {
+            let mut shared = placement.constraints.iter().filter(shared);
+            shared.all(|constraint| specimen.meets(constraint))
+        });
+        let plan = match (spread, topology) {
+            (Spread::None, _) if resources.is_empty() => Plan::Plain(Order::Emptiest),
+            (Spread::None, _) => Plan::Plain(Order::Fullest),
+            (_, Some((topology, label))) => Plan::Places {
+                topology,
+                label: label.to_owned(),
+                classes: fleet.topologies()[topology].classes(classes, &allowed),
+            },
+            _ => Plan::Nodes,
+        };
         Self {
-            index,
-            request,
-            classes: classes
-                .filter(|(_, class)| meets(class))
-                .map(|(number, _)| number)
+            demand: Demand {
+                amounts: Amounts::claimed(
+                    resources.cpu.0.into(),
+                    resources.memory.0,
+                    resources.disk.0,
+                ),
+                ..Demand::default()
+            },
+            allowed,
+            loose: classes
+                .loose(&placement.constraints)
+                .into_iter()
+                .cloned()
                 .collect(),
-            loose,
-            avoid: false,
+            plan,
+            most: placement.max_replicas_per_node,
+            version: classes.version(),
         }
     }
 
-    fn run(&self) -> Option<Choice> {
-        match Spread::of(self.request.placement) {
-            Spread::None if self.request.resources.is_empty() => self.idlest(&self.classes),
-            Spread::None => self.fullest(),
-            Spread::Node => self.sparsest(&self.classes),
-            Spread::Label(label) => self.sparsest_label(label),
-        }
-    }
-
-    /// Returns what a node of a class that meets the constraints would give.
-    fn judge(&self, at: At) -> Option<Offer> {
-        let entry = self.index.entry(at);
-        if self.avoid && self.request.avoid.contains(&entry.node.id) {
-            return None;
-        }
-        if !self.loose.iter().all(|c| entry.node.meets(c)) {
-            return None;
-        }
-        entry.judge_room(self.request).ok()
-    }
-
-    /// Returns the label value with the fewest tasks of the service that has a node that fits.
-    fn sparsest_label(&self, label: &str) -> Option<Choice> {
-        let key = NodeKey::Label(label.to_owned());
-        let place = self.index.key_place(&key).expect("learnt before a search");
-        let value = |class: usize| self.index.classes()[class].values[place].as_deref();
-        let mut groups: BTreeMap<Option<&str>, (u32, Vec<usize>)> = BTreeMap::new();
-        for &class in &self.classes {
-            groups.entry(value(class)).or_default().1.push(class);
-        }
-        if let Some(service) = self.index.service(self.request.service) {
-            for &(count, _, at) in &service.by_count {
-                // Tasks on nodes that take no more count, too: they are there.
-                if let Some(group) = groups.get_mut(&value(self.index.entry(at).class)) {
-                    group.0 += count;
-                }
-            }
-        }
-        let mut groups: Vec<_> = groups.into_iter().collect();
-        groups.sort_by_key(|&(value, (count, _))| (count, value));
-        groups
-            .iter()
-            .find_map(|(_, (_, classes))| self.sparsest(classes))
+    /// Returns whether it still says what the request comes to.
+    pub(crate) fn holds(&self, fleet: &Fleet) -> bool {
+        let same_place = match &self.plan {
+            Plan::Places {
+                topology,
+                label,
+                classes,
+            } => fleet.topologies().get(*topology).is_some_and(|known| {
+                let values = classes.as_ref().map_or(0, Vec::len);
+                known.label == *label && (classes.is_none() || known.values().len() == values)
+            }),
+            _ => true,
+        };
+        self.version == fleet.classes().version() && same_place
     }
 }

@@ -2,15 +2,16 @@
 
 use ballast_model::{Node, NodeId, Placement, TopologyKey};
 
-use super::{Census, Fleet, Liking, Rules};
-use crate::index::{At, Entry, Index};
-use crate::policy::{Choice, Spread};
+use super::{Census, Liking, Rules};
+use crate::fleet::{Entry, Fleet, Offer};
+use crate::index::At;
+use crate::policy::Spread;
 use crate::request::Request;
 
-/// An index, as rules look at it: every node is of its own kind.
-pub(crate) struct Judged<'n>(pub &'n Index);
+/// A fleet, as rules look at it: every node is of its own kind.
+pub(crate) struct Judged<'n>(pub &'n Fleet);
 
-impl<'n> Fleet<'n> for Judged<'n> {
+impl<'n> super::Fleet<'n> for Judged<'n> {
     fn kinds(&self) -> impl Iterator<Item = (&'n Node, usize)> {
         self.0.iter().map(|entry| (&entry.node, 1))
     }
@@ -56,17 +57,17 @@ struct Rank<'n> {
 ///
 /// # Complexity
 /// One pass over the nodes.
-pub(crate) fn scan(index: &Index, census: &Census, request: &Request<'_>) -> Option<Choice> {
-    let rules = Rules::new(request, census, &Judged(index));
+pub(crate) fn scan(fleet: &Fleet, census: &Census, request: &Request<'_>) -> Option<(At, Offer)> {
+    let rules = Rules::new(request, census, &Judged(fleet));
     let judge = |entry: &Entry| {
         rules.judge(&entry.node).ok()?;
         entry.judge_room(request).ok()
     };
     let mut best: Option<(Rank<'_>, At, _)> = None;
-    let asked = request.node.map(|id| index.get(id));
+    let asked = request.node.map(|id| fleet.get(id));
     let entries = match asked {
         Some(entry) => entry.into_iter().collect::<Vec<_>>(),
-        None => index.iter().collect(),
+        None => fleet.iter().collect(),
     };
     for entry in entries {
         let Some(offer) = judge(entry) else {
@@ -74,11 +75,11 @@ pub(crate) fn scan(index: &Index, census: &Census, request: &Request<'_>) -> Opt
         };
         let rank = rank(entry, &rules, request);
         if best.as_ref().is_none_or(|(least, ..)| rank < *least) {
-            let at = index.at(entry.node.id).expect("it is in the index");
+            let at = fleet.index.at(entry.node.id).expect("it is in the index");
             best = Some((rank, at, offer));
         }
     }
-    best.map(|(_, at, offer)| Choice { at, offer })
+    best.map(|(_, at, offer)| (at, offer))
 }
 
 fn rank<'n>(entry: &'n Entry, rules: &Rules<'_>, request: &Request<'_>) -> Rank<'n> {

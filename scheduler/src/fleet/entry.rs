@@ -1,67 +1,98 @@
-//! One node in the index.
-
-use std::collections::BTreeMap;
+//! One node, as the scheduler knows it.
 
 use ballast_model::{
     Allocation, Availability, Bytes, Claim, MilliCpu, Node, NodeStatus, Resources, ServiceId,
     Shortage, fits, fits_amounts,
 };
 
-use super::grid::{At, Cell, Rank};
 use crate::devices;
+use crate::index::{Amounts, DEVICES, Fields, Lanes, Remains, WORDS};
 use crate::ports::Ports;
 use crate::refusal::Reason;
 use crate::request::Request;
 
-/// A node, what is taken on it, and where it is filed.
+const MIB: u64 = 1 << 20;
+
+const fn devices_whole() -> u32 {
+    ballast_model::device::WHOLE
+}
+
+/// A node and what is taken on it.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub node: Node,
     pub taken: Allocation,
-    /// Tasks of each service here.
-    pub services: BTreeMap<ServiceId, u32>,
+    /// Tasks of each service here, by id.
+    services: Vec<(ServiceId, u32)>,
     pub ports: Ports,
-    /// Its equivalence class.
-    pub class: usize,
-    /// Where it is filed in its class; none while nothing may be placed here.
-    pub filed: Option<(Cell, Rank)>,
 }
 
 impl Entry {
-    pub(crate) fn new(node: Node, class: usize) -> Self {
+    pub(crate) fn new(node: Node) -> Self {
         Self {
             node,
             taken: Allocation::default(),
-            services: BTreeMap::new(),
+            services: Vec::new(),
             ports: Ports::default(),
-            class,
-            filed: None,
         }
     }
 
     /// Returns how many tasks of this service are here.
     pub(crate) fn tasks_of(&self, service: ServiceId) -> u32 {
-        self.services.get(&service).copied().unwrap_or(0)
+        let found = self.services.binary_search_by_key(&service, |(id, _)| *id);
+        found.map_or(0, |place| self.services[place].1)
     }
 
-    /// Returns where the node belongs now, if anything may be placed here.
-    pub(crate) fn place_in_grid(&self, at: At) -> Option<(Cell, Rank)> {
-        if !self.node.is_schedulable() {
-            return None;
+    /// Returns the services that have tasks here, by id, and how many.
+    pub(crate) fn services(&self) -> &[(ServiceId, u32)] {
+        &self.services
+    }
+
+    /// Counts a task more, or less, of a service.
+    ///
+    /// # Panics
+    /// If there is none to be less.
+    pub(crate) fn count(&mut self, service: ServiceId, more: bool) {
+        let found = self.services.binary_search_by_key(&service, |(id, _)| *id);
+        match (found, more) {
+            (Ok(place), true) => self.services[place].1 += 1,
+            (Err(place), true) => self.services.insert(place, (service, 1)),
+            (Ok(place), false) if self.services[place].1 > 1 => self.services[place].1 -= 1,
+            (Ok(place), false) => {
+                self.services.remove(place);
+            }
+            (Err(_), false) => panic!("a claim given back was held"),
         }
-        let capacity = &self.node.offered;
-        let cpu = u64::from(capacity.cpu.0).saturating_sub(self.taken.cpu);
-        let memory = capacity.memory.0.saturating_sub(self.taken.memory);
-        let cell = Cell::of(
-            MilliCpu(u32::try_from(cpu).unwrap_or(u32::MAX)),
-            Bytes(memory),
-        );
-        let rank = Rank {
-            tasks: self.taken.tasks,
-            node: self.node.id,
-            at,
+    }
+
+    /// Returns what is free here, below zero where the capacity shrank under what is taken.
+    pub(crate) fn free(&self) -> Amounts {
+        let (has, took) = (&self.node.offered, &self.taken);
+        let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        // The most that the word counts is the most there is, whatever a node says it has.
+        let most = Amounts::of(Fields {
+            cpu: has.cpu.0.into(),
+            memory: signed(has.memory.0),
+            disk: signed(has.disk.0 / MIB),
+            slots: has.task_slots.into(),
+        });
+        Amounts::of(Fields {
+            cpu: most.cpu() - signed(took.cpu),
+            memory: most.memory() - signed(took.memory),
+            disk: most.disk() - signed(took.disk.div_ceil(MIB)),
+            slots: most.slots() - i64::from(took.tasks),
+        })
+    }
+
+    /// Returns what each device has left.
+    pub(crate) fn remains(&self) -> Remains {
+        let left = |place: usize| {
+            let whole = u32::from(place < self.node.offered.devices.len()) * devices_whole();
+            u16::try_from(whole.saturating_sub(self.taken.device(place))).unwrap_or(0)
         };
-        Some((cell, rank))
+        let each: [u16; DEVICES] = std::array::from_fn(left);
+        let per_word = DEVICES / WORDS;
+        std::array::from_fn(|word| Lanes::of(each[word * per_word..][..per_word].iter().copied()))
     }
 
     /// Returns the claim that the request would make here, its ports chosen.
@@ -101,7 +132,10 @@ impl Entry {
             .ports
             .choose(capacity.ports, &self.taken, request.ports)?;
         let claim = Claim {
-            resources: wanted.clone(),
+            resources: Resources {
+                disk: Bytes(wanted.disk.0.next_multiple_of(MIB)),
+                ..wanted.clone()
+            },
             ports: chosen.numbers,
             devices,
             sockets,

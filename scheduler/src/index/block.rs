@@ -1,0 +1,256 @@
+//! Sixty-four nodes and the cells they are filed in, bit by bit; and sets of such blocks.
+
+use super::cell::{Cell, STEP_BITS};
+
+/// Bits of a node's count of tasks in the order by tasks: as many as a node has slots.
+const LOAD_BITS: usize = 15;
+
+/// The cells of 64 nodes, one word for each bit of a step, so that all of them are compared with a
+/// cell by a few instructions on whole words.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Block {
+    cpu: [u64; STEP_BITS],
+    memory: [u64; STEP_BITS],
+    /// Nodes that are filed at all.
+    filed: u64,
+}
+
+impl Block {
+    /// Returns the nodes that are filed in this cell.
+    pub(crate) fn at(&self, cell: Cell) -> u64 {
+        self.filed & equal(&self.cpu, cell.cpu.into()) & equal(&self.memory, cell.memory().into())
+    }
+
+    /// Returns the nodes that are filed at all.
+    pub(crate) const fn filed(&self) -> u64 {
+        self.filed
+    }
+
+    /// Returns the nodes that have at least these steps of CPU and memory.
+    pub(crate) fn at_least(&self, cell: Cell) -> u64 {
+        self.filed
+            & at_least(&self.cpu, cell.cpu.into())
+            & at_least(&self.memory, cell.memory().into())
+    }
+
+    /// Returns where a node is filed.
+    pub(crate) fn cell(&self, bit: u32) -> Option<Cell> {
+        if self.filed >> bit & 1 == 0 {
+            return None;
+        }
+        let cpu = get(&self.cpu, bit);
+        let memory = get(&self.memory, bit);
+        #[expect(clippy::cast_possible_truncation, reason = "two steps below 128")]
+        let cell = Cell {
+            sum: (cpu + memory) as u8,
+            cpu: cpu as u8,
+        };
+        Some(cell)
+    }
+
+    /// Files a node, or takes it out.
+    pub(crate) fn set(&mut self, bit: u32, cell: Option<Cell>) {
+        self.filed = self.filed & !(1 << bit) | u64::from(cell.is_some()) << bit;
+        let cell = cell.unwrap_or_default();
+        set(&mut self.cpu, bit, cell.cpu.into());
+        set(&mut self.memory, bit, cell.memory().into());
+    }
+}
+
+/// How many tasks each of 64 nodes has, bit by bit.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Loads([u64; LOAD_BITS]);
+
+impl Loads {
+    pub(crate) fn at(&self, load: u16) -> u64 {
+        equal(&self.0, load.into())
+    }
+
+    pub(crate) fn get(&self, bit: u32) -> u16 {
+        u16::try_from(get(&self.0, bit)).expect("15 bits")
+    }
+
+    pub(crate) fn set(&mut self, bit: u32, load: u16) {
+        set(&mut self.0, bit, load.into());
+    }
+}
+
+fn equal<const BITS: usize>(planes: &[u64; BITS], value: u64) -> u64 {
+    let mut mask = u64::MAX;
+    for (bit, plane) in planes.iter().enumerate() {
+        // All ones where the value's bit is zero: what differs from the value is struck out.
+        mask &= plane ^ (value >> bit & 1).wrapping_sub(1);
+    }
+    mask
+}
+
+fn at_least<const BITS: usize>(planes: &[u64; BITS], value: u64) -> u64 {
+    let (mut greater, mut equal) = (0, u64::MAX);
+    for (bit, plane) in planes.iter().enumerate().rev() {
+        if value >> bit & 1 == 0 {
+            greater |= equal & plane;
+            equal &= !plane;
+        } else {
+            equal &= plane;
+        }
+    }
+    greater | equal
+}
+
+fn get<const BITS: usize>(planes: &[u64; BITS], bit: u32) -> u64 {
+    let planes = planes.iter().enumerate();
+    planes.fold(0, |value, (place, plane)| {
+        value | (plane >> bit & 1) << place
+    })
+}
+
+fn set<const BITS: usize>(planes: &mut [u64; BITS], bit: u32, value: u64) {
+    for (place, plane) in planes.iter_mut().enumerate() {
+        *plane = *plane & !(1 << bit) | (value >> place & 1) << bit;
+    }
+}
+
+/// A set of small numbers: a bit each, and a bit for each word that has one, and again, so that the
+/// first one is found in three steps among a quarter of a million.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct BitSet {
+    words: Vec<u64>,
+    /// A bit for each word that is not zero.
+    upper: Vec<u64>,
+    len: u32,
+}
+
+impl BitSet {
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Adds a number; returns whether it was not there.
+    pub(crate) fn insert(&mut self, number: usize) -> bool {
+        let (word, bit) = (number / 64, 1 << (number % 64));
+        if word >= self.words.len() {
+            self.words.resize(word + 1, 0);
+            self.upper.resize(word / 64 + 1, 0);
+        }
+        let fresh = self.words[word] & bit == 0;
+        self.words[word] |= bit;
+        self.upper[word / 64] |= 1 << (word % 64);
+        self.len += u32::from(fresh);
+        fresh
+    }
+
+    /// Takes a number out; returns whether it was there.
+    pub(crate) fn remove(&mut self, number: usize) -> bool {
+        let (word, bit) = (number / 64, 1 << (number % 64));
+        let Some(found) = self.words.get_mut(word).filter(|word| **word & bit != 0) else {
+            return false;
+        };
+        *found &= !bit;
+        if *found == 0 {
+            self.upper[word / 64] &= !(1 << (word % 64));
+        }
+        self.len -= 1;
+        true
+    }
+
+    pub(crate) fn contains(&self, number: usize) -> bool {
+        self.word(number / 64) >> (number % 64) & 1 == 1
+    }
+
+    /// Returns the bits of 64 numbers, beginning at `64 × place`.
+    pub(crate) fn word(&self, place: usize) -> u64 {
+        self.words.get(place).copied().unwrap_or(0)
+    }
+
+    /// Returns the least number that is not below `from`.
+    pub(crate) fn next(&self, from: usize) -> Option<usize> {
+        let word = from / 64;
+        let here = self.word(word) & (u64::MAX << (from % 64));
+        if here != 0 {
+            return Some(word * 64 + here.trailing_zeros() as usize);
+        }
+        let above = word + 1;
+        let mut place = above / 64;
+        let mut upper = self.upper.get(place)? & (u64::MAX << (above % 64));
+        while upper == 0 {
+            place += 1;
+            upper = *self.upper.get(place)?;
+        }
+        let word = place * 64 + upper.trailing_zeros() as usize;
+        Some(word * 64 + self.words[word].trailing_zeros() as usize)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        let mut from = 0;
+        std::iter::from_fn(move || {
+            let found = self.next(from)?;
+            from = found + 1;
+            Some(found)
+        })
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+    use proptest::prelude::*;
+
+    fn cells() -> impl Strategy<Value = Cell> {
+        (0u8..128, 0u8..128).prop_map(|(cpu, memory)| Cell {
+            sum: cpu + memory,
+            cpu,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn prop_planes_compare_as_numbers_do(
+            filed in prop::collection::vec((0u32..64, prop::option::of(cells())), 0..100),
+            ask in cells(),
+        ) {
+            let mut block = Block::default();
+            let mut naive: BTreeMap<u32, Cell> = BTreeMap::new();
+            for (bit, cell) in filed {
+                block.set(bit, cell);
+                match cell {
+                    Some(cell) => naive.insert(bit, cell),
+                    None => naive.remove(&bit),
+                };
+            }
+            for bit in 0..64 {
+                let known = naive.get(&bit);
+                prop_assert_eq!(block.cell(bit), known.copied());
+                prop_assert_eq!(block.at(ask) >> bit & 1 == 1, known == Some(&ask));
+                let least = known.is_some_and(|cell| {
+                    cell.cpu >= ask.cpu && cell.memory() >= ask.memory()
+                });
+                prop_assert_eq!(block.at_least(ask) >> bit & 1 == 1, least);
+            }
+        }
+
+        #[test]
+        fn prop_bit_set_is_a_set(
+            changes in prop::collection::vec((0usize..20_000, any::<bool>()), 0..200),
+            from in 0usize..20_000,
+        ) {
+            let mut set = BitSet::default();
+            let mut naive = BTreeSet::new();
+            for (number, insert) in changes {
+                if insert {
+                    prop_assert_eq!(set.insert(number), naive.insert(number));
+                } else {
+                    prop_assert_eq!(set.remove(number), naive.remove(&number));
+                }
+            }
+            prop_assert_eq!(set.next(from), naive.range(from..).next().copied());
+            prop_assert!(set.iter().eq(naive.iter().copied()));
+            prop_assert_eq!(set.is_empty(), naive.is_empty());
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! A shard: every so-manieth block of nodes, filed where one worker at a time finds them.
+//!
+//! # Protocol
+//!
+//! Who wants to search enters with `try_lock` and goes elsewhere if that fails; nobody ever waits.
+//! On entry the dirty stack is taken and its nodes are filed anew. The files are hints: whether a
+//! node takes a task its words decide, which others change at any time without entering.
+
+use super::block::{Block, Loads};
+use super::cell::Cell;
+use super::dirty::Dirty;
+use super::view::View;
+use super::words::Amounts;
+use crate::sync::{Apart, Mutex};
+
+/// A shard's files, their lock, and what was changed from outside.
+#[derive(Debug, Default)]
+pub(crate) struct Shard {
+    pub files: Apart<Mutex<Files>>,
+    pub dirty: Apart<Dirty>,
+}
+
+/// Where each node of a shard is filed. View 0 has all of them; if there are several classes, view
+/// `1 + class` those of one.
+#[derive(Debug)]
+pub(crate) struct Files {
+    pub blocks: Vec<Block>,
+    /// The order by tasks, once somebody asked for it.
+    pub loads: Option<Vec<Loads>>,
+    pub views: Vec<View>,
+}
+
+impl Default for Files {
+    fn default() -> Self {
+        Self {
+            blocks: Vec::new(),
+            loads: None,
+            views: vec![View::default()],
+        }
+    }
+}
+
+/// What a node is filed by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Standing {
+    pub free: Amounts,
+    /// Tasks on it.
+    pub load: u16,
+    pub class: u32,
+    /// Whether anything may be placed there.
+    pub open: bool,
+}
+
+impl Standing {
+    /// Returns the cell, if the node can take anything at all.
+    fn cell(self) -> Option<Cell> {
+        let takes = self.open && self.free.is_settled() && self.free.slots() > 0;
+        takes.then(|| Cell::of(self.free))
+    }
+}
+
+impl Files {
+    /// Returns the view of one class, and which it is.
+    pub(crate) fn view_of(&self, class: u32) -> usize {
+        if self.views.len() == 1 {
+            0
+        } else {
+            1 + class as usize
+        }
+    }
+
+    /// Makes room for a node that was not known here; it is filed nowhere yet.
+    pub(crate) fn admit(&mut self, local: usize, class: u32) {
+        let blocks = local / 64 + 1;
+        if blocks > self.blocks.len() {
+            self.blocks.resize_with(blocks, Block::default);
+            if let Some(loads) = &mut self.loads {
+                loads.resize_with(blocks, Loads::default);
+            }
+        }
+        self.set_member(local, class, true);
+    }
+
+    /// Takes a node out.
+    pub(crate) fn dismiss(&mut self, local: usize, class: u32) {
+        self.unfile(local, class);
+        self.set_member(local, class, false);
+    }
+
+    fn set_member(&mut self, local: usize, class: u32, belongs: bool) {
+        self.views[0].set_member(local, belongs);
+        if self.views.len() > 1 {
+            let view = 1 + class as usize;
+            if view >= self.views.len() {
+                let keeps = self.loads.is_some();
+                self.views.resize_with(view + 1, || {
+                    let mut view = View::default();
+                    if keeps {
+                        view.keep_loads();
+                    }
+                    view
+                });
+            }
+            self.views[view].set_member(local, belongs);
+        }
+    }
+
+    /// Begins to keep views of classes.
+    pub(crate) fn keep_classes(&mut self, classes: usize) {
+        self.views.resize_with(1 + classes, View::default);
+    }
+
+    /// Begins to keep the order by tasks; the nodes are filed into it one by one.
+    pub(crate) fn keep_loads(&mut self) -> bool {
+        if self.loads.is_some() {
+            return false;
+        }
+        self.loads = Some(vec![Loads::default(); self.blocks.len()]);
+        for view in &mut self.views {
+            view.keep_loads();
+        }
+        true
+    }
+
+    /// Files a node anew.
+    pub(crate) fn file(&mut self, local: usize, standing: Standing) {
+        let (block, bit) = (local / 64, bit(local));
+        let before = self.blocks[block].cell(bit);
+        let after = standing.cell();
+        let load_before = self.loads.as_ref().map(|loads| loads[block].get(bit));
+        self.blocks[block].set(bit, after);
+        if let (Some(after), true) = (after, before == after) {
+            // In the same cell, but perhaps with more of something.
+            self.each_view(standing.class, |view| {
+                view.enter(block, after, standing.free)
+            });
+        } else {
+            if let Some(before) = before {
+                let here = self.blocks[block].at(before);
+                self.each_view(standing.class, |view| view.leave(block, before, here));
+            }
+            if let Some(after) = after {
+                self.each_view(standing.class, |view| {
+                    view.enter(block, after, standing.free)
+                });
+            }
+        }
+        if let Some(load_before) = load_before {
+            let load_before = before.map(|_| load_before);
+            self.file_load(
+                local,
+                load_before,
+                after.map(|_| standing.load),
+                standing.class,
+            );
+        }
+    }
+
+    fn file_load(&mut self, local: usize, before: Option<u16>, after: Option<u16>, class: u32) {
+        let (block, bit) = (local / 64, bit(local));
+        if before == after {
+            return;
+        }
+        let filed = self.blocks[block].filed();
+        let loads = self.loads.as_mut().expect("asked for");
+        loads[block].set(bit, after.unwrap_or(0));
+        if let Some(before) = before {
+            let here = loads[block].at(before) & filed;
+            self.each_view(class, |view| view.leave_load(block, before, here));
+        }
+        if let Some(after) = after {
+            self.each_view(class, |view| view.enter_load(block, after));
+        }
+    }
+
+    fn unfile(&mut self, local: usize, class: u32) {
+        let nothing = Standing {
+            free: Amounts::default(),
+            load: 0,
+            class,
+            open: false,
+        };
+        self.file(local, nothing);
+    }
+
+    fn each_view(&mut self, class: u32, mut change: impl FnMut(&mut View)) {
+        change(&mut self.views[0]);
+        if self.views.len() > 1 {
+            change(&mut self.views[1 + class as usize]);
+        }
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "below 64")]
+const fn bit(local: usize) -> u32 {
+    (local % 64) as u32
+}
