@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
+use ballast_model::node::DEFAULT_POOL;
 use ballast_model::{
     Availability, Capacity, Device, Incarnation, Node, NodeDescription, NodeId, NodeStatus,
     Timestamp,
@@ -80,34 +81,36 @@ pub(crate) fn node_number(id: NodeId) -> usize {
 }
 
 fn model_node(number: usize, node: &TraceNode) -> Node {
-    let device = Device {
-        kind: GPU.to_owned(),
-        model: node.model.clone(),
-    };
     let capacity = Capacity {
-        devices: vec![device; usize::from(node.gpus)],
+        devices: vec![Device::of(GPU, &node.model); usize::from(node.gpus)],
         ..Capacity::of(node.cpu, node.memory)
     };
-    let mut attributes = BTreeMap::new();
+    let mut made = blank_node(number, node.name.clone(), capacity);
     if node.gpus > 0 && !node.model.is_empty() {
+        let attributes = &mut made.description.attributes;
         attributes.insert(format!("{GPU}.model"), node.model.clone());
     }
+    made
+}
+
+/// Returns a ready node with this capacity and without labels, attributes and taints.
+pub(crate) fn blank_node(number: usize, name: String, capacity: Capacity) -> Node {
     Node {
         id: node_id(number),
         description: NodeDescription {
-            name: node.name.clone(),
+            name,
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             capacity: capacity.clone(),
-            attributes,
+            attributes: BTreeMap::new(),
             labels: BTreeMap::new(),
-            pool: "default".to_owned(),
+            pool: DEFAULT_POOL.to_owned(),
         },
         availability: Availability::Active,
         labels: BTreeMap::new(),
+        taints: Vec::new(),
+        offered: capacity,
         status: NodeStatus::Ready,
         incarnation: Incarnation(1),
         since: Timestamp(0),
-        taints: Vec::new(),
-        offered: capacity,
     }
 }

@@ -13,10 +13,12 @@
 //! * [`protocol`]: what arrives when, and what is measured
 //! * [`report`]: the figures, as JSON has them
 //! * [`picture`]: an SVG of nodes × utilisation over time
+//! * [`numa`]: requests for virtual machines on hosts of two sockets, and their verifier
 
 pub mod amounts;
 mod cluster;
 pub mod fleet;
+pub mod numa;
 pub mod picture;
 pub mod protocol;
 pub mod report;

@@ -4,6 +4,7 @@ mod node;
 mod plan;
 mod role;
 mod service;
+mod simulate;
 mod stack;
 
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ pub use service::{
     EnvArg, HealthArgs, KeyValue, RestartArg, RouteArg, SpecArgs, SpreadArg, UlimitArg,
     UpdateOrderArg,
 };
+pub use simulate::{PolicyArg, ProtocolArg, SimulateArgs};
 pub use stack::{DeployArgs, StackCommand};
 
 /// Where the help of every command lists what holds for all.
@@ -150,6 +152,8 @@ pub enum Command {
     Node(NodeCommand),
     /// Shows what happened, with times
     Events(EventsArgs),
+    /// Answers what-if questions and replays traces, with the scheduler that runs in production
+    Simulate(SimulateArgs),
     /// Prints the completion script of a shell
     Completions(CompletionsArgs),
 }

@@ -6,6 +6,7 @@ mod logs;
 mod node;
 mod plan;
 mod service;
+mod simulate;
 mod spec_edit;
 mod stack;
 
@@ -51,6 +52,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
                 |client| async move { events::run(&client, args).await },
             )
         }
+        Command::Simulate(args) => simulate::run(&args, global.output),
         Command::Completions(args) => {
             let mut script = Vec::new();
             clap_complete::generate(args.shell, &mut Cli::command(), "ballast", &mut script);

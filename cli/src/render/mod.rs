@@ -1,6 +1,7 @@
 //! What the user sees: tables for people, fixed JSON for programs.
 
 mod plan;
+mod simulation;
 mod style;
 mod tables;
 
@@ -11,6 +12,7 @@ use serde::Serialize;
 use crate::Failure;
 
 pub use plan::{plan, suggestions};
+pub use simulation::simulation;
 pub use style::Style;
 pub use tables::{age, event_line, nodes, services, stacks, tasks};
 

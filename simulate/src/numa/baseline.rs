@@ -15,7 +15,11 @@ pub fn first_fit(hosts: &[Host], requests: &[Request]) -> Vec<Option<Spot>> {
 /// that it takes, each as a share of the largest socket.
 pub fn best_fit(hosts: &[Host], requests: &[Request]) -> Vec<Option<Spot>> {
     let halves = || hosts.iter().flat_map(|host| host.sockets);
-    let cpu = halves().map(|half| u64::from(half.cpu.0)).max().unwrap_or(1).max(1);
+    let cpu = halves()
+        .map(|half| u64::from(half.cpu.0))
+        .max()
+        .unwrap_or(1)
+        .max(1);
     let memory = halves().map(|half| half.memory.0).max().unwrap_or(1).max(1);
     place_all(hosts, requests, |free, takes| {
         let left = |(free, takes): (&Half, &Half)| {

@@ -81,8 +81,8 @@ pub fn verify(hosts: &[Host], requests: &[Request], spots: &[Option<Spot>]) -> B
 fn is_even(request: &Request, takes: [Half; 2]) -> bool {
     let cpu = takes.map(|half| u64::from(half.cpu.0));
     let memory = takes.map(|half| half.memory.0);
-    let whole = cpu[0] + cpu[1] == u64::from(request.cpu.0)
-        && memory[0] + memory[1] == request.memory.0;
+    let whole =
+        cpu[0] + cpu[1] == u64::from(request.cpu.0) && memory[0] + memory[1] == request.memory.0;
     whole
         && match request.sockets {
             1 => takes.contains(&Half::default()),
