@@ -1,4 +1,5 @@
-//! Builds and starts the measurements, which live in `tests/` with the cluster harness.
+//! Builds and starts the measurements: those of clusters live in `tests/` with the cluster harness,
+//! those of what runs in memory in `bench/`.
 
 use anyhow::bail;
 
@@ -11,9 +12,35 @@ use crate::shell;
 /// # Errors
 /// There is no such bench, something is missing or does not build, or it could not be measured.
 pub fn run(name: &str, args: &[&str]) -> anyhow::Result<()> {
-    if !["failover", "scale", "all"].contains(&name) {
-        bail!("there is no bench `{name}`; there are failover, scale, all");
+    match name {
+        "scheduler" => in_memory("ballast-bench-scheduler", args),
+        "failover" | "scale" => clusters(name, args),
+        "all" => {
+            in_memory("ballast-bench-scheduler", args)?;
+            clusters(name, args)
+        }
+        _ => bail!("there is no bench `{name}`; there are scheduler, failover, scale, all"),
     }
+}
+
+/// Builds one small program for speed, and runs it.
+fn in_memory(program: &str, args: &[&str]) -> anyhow::Result<()> {
+    step("release build", || {
+        shell::run(shell::cargo().args([
+            "build",
+            "--release",
+            "--locked",
+            "--package",
+            "ballast-bench",
+            "--bin",
+            program,
+        ]))
+    })?;
+    let program = shell::target_dir()?.join("release").join(program);
+    shell::run(shell::command(program).args(args))
+}
+
+fn clusters(name: &str, args: &[&str]) -> anyhow::Result<()> {
     step("setup", || setup::run(Purpose::Bench))?;
     // Only what is measured is built for speed: fat LTO takes minutes for each program. What
     // drives and looks on is the same as in the tests.

@@ -8,10 +8,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ballast-wire", &["ballast-model"]),
     ("ballast-link", &["ballast-model", "ballast-wire"]),
     ("ballast-scheduler", &["ballast-model"]),
-    (
-        "ballast-simulate",
-        &["ballast-model", "ballast-scheduler"],
-    ),
+    ("ballast-simulate", &["ballast-model", "ballast-scheduler"]),
     ("ballast-probe", &["ballast-model"]),
     (
         "ballast-agent",
@@ -56,12 +53,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ballast-loadgen", &[]),
     (
         "ballast-bench",
-        &[
-            "ballast-model",
-            "ballast-scheduler",
-            "ballast-simulate",
-            "ballast-lb",
-        ],
+        &["ballast-model", "ballast-scheduler", "ballast-simulate"],
     ),
     (
         "ballast-tests",
@@ -75,6 +67,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "ballast-lb",
             "ballast-manager",
             "ballast-loadgen",
+            "ballast-bench",
         ],
     ),
     ("ballast-hello", &[]),

@@ -28,27 +28,50 @@ impl Stat {
     }
 }
 
+/// What a statistic of a figure is to keep to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Goal {
+    stat: Stat,
+    limit: f64,
+    /// The limit is the least and not the most.
+    at_least: bool,
+}
+
+impl Goal {
+    fn is_met(self, value: f64) -> bool {
+        if self.at_least {
+            value >= self.limit
+        } else {
+            value <= self.limit
+        }
+    }
+
+    const fn sign(self) -> &'static str {
+        if self.at_least { "≥" } else { "≤" }
+    }
+}
+
 /// One measured quantity.
 #[derive(Debug, Clone)]
 pub struct Figure {
-    case: &'static str,
-    subject: &'static str,
+    case: String,
+    subject: String,
     name: &'static str,
     unit: &'static str,
     values: Vec<f64>,
-    goals: Vec<(Stat, f64)>,
+    goals: Vec<Goal>,
 }
 
 impl Figure {
     /// Returns `name` of `subject` in `case`; values come with [`Self::values`].
     pub fn new(
-        (case, subject): (&'static str, &'static str),
+        (case, subject): (impl Into<String>, impl Into<String>),
         name: &'static str,
         unit: &'static str,
     ) -> Self {
         Self {
-            case,
-            subject,
+            case: case.into(),
+            subject: subject.into(),
             name,
             unit,
             values: Vec::new(),
@@ -67,8 +90,28 @@ impl Figure {
     /// Adds a goal: the statistic is not to be above `limit`.
     #[must_use]
     pub fn goal(mut self, stat: Stat, limit: f64) -> Self {
-        self.goals.push((stat, limit));
+        self.goals.push(Goal {
+            stat,
+            limit,
+            at_least: false,
+        });
         self
+    }
+
+    /// Adds a goal: the statistic is not to be below `limit`.
+    #[must_use]
+    pub fn goal_at_least(mut self, stat: Stat, limit: f64) -> Self {
+        self.goals.push(Goal {
+            stat,
+            limit,
+            at_least: true,
+        });
+        self
+    }
+
+    /// Returns the median of what was measured.
+    pub fn median(&self) -> f64 {
+        self.stat(Stat::P50)
     }
 
     fn stat(&self, stat: Stat) -> f64 {
@@ -91,16 +134,22 @@ impl Figure {
             && self
                 .goals
                 .iter()
-                .all(|(stat, limit)| self.stat(*stat) <= *limit)
+                .all(|goal| goal.is_met(self.stat(goal.stat)))
     }
 
     fn to_json(&self) -> Value {
         let goals: Vec<Value> = self
             .goals
             .iter()
-            .map(|(stat, limit)| {
-                let value = self.stat(*stat);
-                json!({"stat": stat.name(), "limit": limit, "value": value, "met": value <= *limit})
+            .map(|goal| {
+                let value = self.stat(goal.stat);
+                json!({
+                    "stat": goal.stat.name(),
+                    "at_least": goal.at_least,
+                    "limit": goal.limit,
+                    "value": value,
+                    "met": goal.is_met(value),
+                })
             })
             .collect();
         json!({
@@ -139,13 +188,13 @@ impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:28} {:9} {:30} {:>10} {:>10} {:>10} {:>5}  goals",
+            "{:36} {:12} {:30} {:>11} {:>11} {:>11} {:>5}  goals",
             "case", "subject", "figure", "median", "p99", "max", "runs"
         )?;
         for figure in &self.0 {
             write!(
                 f,
-                "{:28} {:9} {:30} {:>10.2} {:>10.2} {:>10.2} {:>5} ",
+                "{:36} {:12} {:30} {:>11.2} {:>11.2} {:>11.2} {:>5} ",
                 figure.case,
                 figure.subject,
                 format!("{}, {}", figure.name, figure.unit),
@@ -154,13 +203,11 @@ impl fmt::Display for Figures {
                 figure.stat(Stat::Max),
                 figure.values.len(),
             )?;
-            for (stat, limit) in &figure.goals {
-                let met = if figure.stat(*stat) <= *limit {
-                    "met"
-                } else {
-                    "MISSED"
-                };
-                write!(f, " {} ≤ {limit} {met}", stat.name())?;
+            for goal in &figure.goals {
+                let met = goal.is_met(figure.stat(goal.stat));
+                let met = if met { "met" } else { "MISSED" };
+                let (name, sign) = (goal.stat.name(), goal.sign());
+                write!(f, " {name} {sign} {} {met}", goal.limit)?;
             }
             writeln!(f)?;
         }
@@ -181,6 +228,8 @@ mod tests {
         assert!((figure.stat(Stat::P99) - 50.0).abs() < f64::EPSILON);
         assert!(figure.is_met());
         assert!(!figure.clone().goal(Stat::Max, 49.0).is_met());
+        assert!(figure.clone().goal_at_least(Stat::P50, 25.0).is_met());
+        assert!(!figure.clone().goal_at_least(Stat::P50, 26.0).is_met());
         assert!(!figure.values([]).is_met());
     }
 }

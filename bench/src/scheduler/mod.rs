@@ -1,0 +1,24 @@
+//! What `cargo xtask bench scheduler` measures.
+//!
+//! Each module is a group of cases: a `run(&Options) -> Vec<Figure>` that leaves out the cases
+//! which [`Options::wants`] does not. Add yours to [`GROUPS`].
+
+pub mod fleet;
+mod rebuild;
+
+use crate::{Bench, Figure, Options};
+
+/// The groups of cases, by name, in the order in which they run.
+const GROUPS: [(&str, fn(&Options) -> Vec<Figure>); 1] = [("rebuild", rebuild::run)];
+
+/// Measures every group.
+pub fn run(options: &Options) -> Bench {
+    let mut bench = Bench::new("scheduler");
+    for (name, group) in GROUPS {
+        eprintln!("==> {name}");
+        for figure in group(options) {
+            bench.figures.push(figure);
+        }
+    }
+    bench
+}
