@@ -17,6 +17,7 @@
 //! * `devices`: which devices and sockets of a node a task is given
 //! * `ports`: which ports of a node are handed out next
 //! * `rules`: which nodes may take a task and which would rather, beside room
+//! * [`rebalance`]: which few moves would make a running fleet better
 //! * `explain`: the scan that words a refusal
 
 mod devices;
@@ -26,6 +27,7 @@ mod index;
 mod map;
 mod policy;
 mod ports;
+pub mod rebalance;
 pub mod refusal;
 pub mod request;
 mod rules;

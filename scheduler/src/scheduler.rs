@@ -401,6 +401,16 @@ impl Scheduler {
         self.committed.contains(assignment)
     }
 
+    /// Returns what is committed: which assignment, where, whose and what it takes, in the order
+    /// of assignments.
+    pub fn held(&self) -> impl Iterator<Item = (AssignmentId, NodeId, ServiceId, &Claim)> {
+        let assignments = self.committed.sorted_keys().into_iter();
+        assignments.filter_map(|assignment| {
+            let held = self.committed.get(assignment)?;
+            Some((assignment, held.node, held.service, &held.claim))
+        })
+    }
+
     /// Returns how many reservations were opened and closed.
     pub const fn tally(&self) -> Tally {
         self.tally

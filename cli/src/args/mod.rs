@@ -152,7 +152,7 @@ pub enum Command {
     Node(NodeCommand),
     /// Shows what happened, with times
     Events(EventsArgs),
-    /// Answers what-if questions and replays traces, with the scheduler that runs in production
+    /// Answers what-if questions and replays traces with the very scheduler of production
     Simulate(SimulateArgs),
     /// Prints the completion script of a shell
     Completions(CompletionsArgs),
