@@ -7,11 +7,18 @@ use std::time::Duration;
 use ballast_model::Millis;
 use serde::Deserialize;
 
+use crate::reconcile::MovePolicy;
+
 /// How long members' certificates are valid unless told otherwise.
 const CERTIFICATE_LIFETIME: Duration = Duration::from_hours(90 * 24);
 
 /// Shorter ones would be renewed more often than a manager that is away for a moment allows.
 const SHORTEST_LIFETIME: Duration = Duration::from_secs(10);
+
+/// Moves in a second at most: the new tasks of a second are to answer before the next ones come.
+const MOST_MOVES: u32 = 1000;
+/// The shortest time between two looks for nodes to empty: each looks at every task.
+const LEAST_EVERY: Millis = Millis::from_secs(10);
 
 /// Mode of the API's socket: whoever may write to it rules the cluster.
 const SOCKET_MODE: u32 = 0o600;
@@ -34,6 +41,20 @@ pub struct RawConfig {
     pub admin: Option<String>,
     /// How long members' certificates are valid, such as `90d`.
     pub certificate_lifetime: Option<Millis>,
+    /// When and how fast tasks are moved although nothing is wrong with them.
+    pub rebalance: Option<RawRebalance>,
+}
+
+/// When and how fast tasks are moved, as a file holds it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawRebalance {
+    /// Whether services are evened out when nodes come or tasks end; `true` if not given.
+    pub automatic: Option<bool>,
+    /// Moves that begin in a second at most; 10 if not given.
+    pub moves_per_second: Option<u32>,
+    /// How often nodes are emptied, such as `6h`; never if not given.
+    pub defragment_every: Option<Millis>,
 }
 
 /// A configuration that cannot be used.
@@ -60,7 +81,7 @@ impl ConfigError {
 
 impl RawConfig {
     /// Every key.
-    pub const KEYS: [&'static str; 7] = [
+    pub const KEYS: [&'static str; 8] = [
         "data_dir",
         "socket",
         "socket_mode",
@@ -68,6 +89,7 @@ impl RawConfig {
         "advertise",
         "admin",
         "certificate_lifetime",
+        "rebalance",
     ];
 
     /// Reads a YAML file's contents; an empty file is an empty configuration.
@@ -106,6 +128,7 @@ impl RawConfig {
             advertise: flags.advertise.or(self.advertise),
             admin: flags.admin.or(self.admin),
             certificate_lifetime: flags.certificate_lifetime.or(self.certificate_lifetime),
+            rebalance: flags.rebalance.or(self.rebalance),
         }
     }
 
@@ -151,6 +174,33 @@ impl RawConfig {
             advertise: self.advertise,
             admin,
             certificate_lifetime: lifetime,
+            moves: self.rebalance.unwrap_or_default().validate()?,
+        })
+    }
+}
+
+impl RawRebalance {
+    fn validate(self) -> Result<MovePolicy, ConfigError> {
+        let default = MovePolicy::default();
+        if self.moves_per_second.is_some_and(|most| most > MOST_MOVES) {
+            return Err(ConfigError {
+                nearest: Some(MOST_MOVES.to_string()),
+                ..ConfigError::new("rebalance.moves_per_second", "is more than the limit")
+            });
+        }
+        if self
+            .defragment_every
+            .is_some_and(|every| every < LEAST_EVERY)
+        {
+            return Err(ConfigError {
+                nearest: Some(LEAST_EVERY.to_string()),
+                ..ConfigError::new("rebalance.defragment_every", "is too often")
+            });
+        }
+        Ok(MovePolicy {
+            automatic: self.automatic.unwrap_or(default.automatic),
+            per_second: self.moves_per_second.unwrap_or(default.per_second),
+            defragment_every: self.defragment_every,
         })
     }
 }
@@ -194,6 +244,8 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// How long members' certificates are valid.
     pub certificate_lifetime: Duration,
+    /// When and how fast tasks are moved although nothing is wrong with them.
+    pub moves: MovePolicy,
 }
 
 impl Config {
@@ -252,6 +304,14 @@ mod tests {
             ("socket_mode: '999'", "socket_mode"),
             ("advertise: host", "advertise"),
             ("certificate_lifetime: 1s", "certificate_lifetime"),
+            (
+                "rebalance: { moves_per_second: 9999 }",
+                "rebalance.moves_per_second",
+            ),
+            (
+                "rebalance: { defragment_every: 1s }",
+                "rebalance.defragment_every",
+            ),
         ] {
             let error = RawConfig::from_yaml(yaml)
                 .and_then(RawConfig::validate)

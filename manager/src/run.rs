@@ -348,7 +348,15 @@ impl Member<'_> {
         let proposer = self.consensus.proposer.clone();
         let replica = Arc::clone(&self.consensus.replica);
         let metrics = self.metrics.clone();
-        let begin = move || Scope::begin(proposer.clone(), Arc::clone(&replica), metrics.clone());
+        let moves = self.config.moves;
+        let begin = move || {
+            Scope::begin(
+                proposer.clone(),
+                Arc::clone(&replica),
+                metrics.clone(),
+                moves,
+            )
+        };
         leader::supervise(self.consensus.leadership(), leader, begin, stop)
     }
 }

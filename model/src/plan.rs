@@ -36,6 +36,16 @@ pub enum PlanRequest {
         /// Its name or id.
         node: String,
     },
+    /// Tasks are moved although nothing is wrong with them.
+    Rebalance(Rebalance),
+}
+
+/// The body of `POST /v1/rebalance`: what tasks are moved for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rebalance {
+    /// To empty whole nodes; otherwise to even services out that spread.
+    pub defragment: bool,
 }
 
 /// What a change would do to tasks, if every program that is started answers and every one that is

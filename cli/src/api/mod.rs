@@ -9,7 +9,7 @@ mod lines;
 mod tls;
 mod transport;
 
-use ballast_model::plan::{PlanRequest, PlanView};
+use ballast_model::plan::{PlanRequest, PlanView, Rebalance};
 use ballast_model::view::{
     JoinTokenView, LogLine, NodePatch, NodeView, Problem, Scale, ServiceView, StackResult,
     StackSpec, StackView, TaskView,
@@ -145,6 +145,12 @@ impl Api {
     /// Returns what a change would do.
     pub async fn plan(&self, request: &PlanRequest) -> Result<PlanView, Failure> {
         self.send(Method::POST, "/v1/plan", Some(request)).await
+    }
+
+    /// Moves tasks; returns the moves that are to come.
+    pub async fn rebalance(&self, request: Rebalance) -> Result<PlanView, Failure> {
+        self.send(Method::POST, "/v1/rebalance", Some(&request))
+            .await
     }
 
     /// Returns all stacks.

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use node::{JoinRoleArg, NodeCommand, NodeUpdate};
-pub use plan::{PlanArgs, PlanCommand, PlanServiceCommand};
+pub use plan::{PlanArgs, PlanCommand, PlanServiceCommand, RebalanceArgs};
 pub use role::{AgentArgs, DevArgs, IngressArgs, ManagerArgs};
 pub use service::{CreateArgs, LogsArgs, ScaleArgs, ScaleTo, ServiceCommand, UpdateArgs, WaitArgs};
 pub use service::{
@@ -147,6 +147,8 @@ pub enum Command {
     Stack(StackCommand),
     /// Shows what a change would do, and why a task would not fit; changes nothing
     Plan(PlanArgs),
+    /// Moves tasks: evens services out, or empties nodes
+    Rebalance(RebalanceArgs),
     /// Nodes: list, drain, label; join tokens
     #[command(subcommand, visible_alias = "nodes")]
     Node(NodeCommand),

@@ -32,6 +32,17 @@ pub struct PlanArgs {
     pub command: Option<PlanCommand>,
 }
 
+/// Of `rebalance`.
+#[derive(Debug, Args)]
+pub struct RebalanceArgs {
+    /// Empties whole nodes, as many as few moves can, instead of evening out services that spread
+    #[arg(long)]
+    pub defragment: bool,
+    /// Only shows what would move
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
 /// What would be done.
 #[derive(Debug, Subcommand)]
 pub enum PlanCommand {

@@ -43,6 +43,9 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
             &global,
             |client| async move { plan::run(&client, args).await },
         ),
+        Command::Rebalance(args) => client(&global, |client| async move {
+            plan::rebalance(&client, &args).await
+        }),
         Command::Node(command) => client(&global, |client| async move {
             node::run(&client, command).await
         }),

@@ -1,16 +1,29 @@
 //! `ballast plan …`: what a change would do.
 
-use ballast_model::plan::{PlanRequest, PlanView};
+use ballast_model::plan::{PlanRequest, PlanView, Rebalance};
 
 use super::{Client, read_compose, service, stack_name};
 use crate::Failure;
-use crate::args::{PlanArgs, PlanCommand, PlanServiceCommand};
+use crate::args::{PlanArgs, PlanCommand, PlanServiceCommand, RebalanceArgs};
 use crate::render::{self, Style};
 
 /// Runs it.
 pub(super) async fn run(client: &Client, args: PlanArgs) -> Result<(), Failure> {
     let request = request(client, args).await?;
     show(client, &client.api.plan(&request).await?)
+}
+
+/// Runs `rebalance`.
+pub(super) async fn rebalance(client: &Client, args: &RebalanceArgs) -> Result<(), Failure> {
+    let request = Rebalance {
+        defragment: args.defragment,
+    };
+    let plan = if args.dry_run {
+        client.api.plan(&PlanRequest::Rebalance(request)).await?
+    } else {
+        client.api.rebalance(request).await?
+    };
+    show(client, &plan)
 }
 
 async fn request(client: &Client, args: PlanArgs) -> Result<PlanRequest, Failure> {

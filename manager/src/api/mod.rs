@@ -12,6 +12,7 @@ mod nodes;
 mod openapi;
 mod plan;
 mod problem;
+mod rebalance;
 mod services;
 mod stacks;
 mod tokens;
@@ -51,6 +52,7 @@ pub const ROUTES: &[(&str, &[&str])] = &[
     ("/v1/stacks", &["get"]),
     ("/v1/stacks/{name}", &["get", "put", "delete"]),
     ("/v1/plan", &["post"]),
+    ("/v1/rebalance", &["post"]),
     ("/v1/events", &["get"]),
     ("/v1/join-tokens/{role}", &["get", "post"]),
     ("/v1/openapi.json", &["get"]),
@@ -117,6 +119,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/stacks", get(stacks::list))
         .route("/v1/stacks/{name}", stack)
         .route("/v1/plan", post(plan::plan))
+        .route("/v1/rebalance", post(rebalance::begin))
         .route("/v1/events", get(events::read))
         .route("/v1/join-tokens/{role}", token)
         .route("/v1/openapi.json", get(openapi::serve))

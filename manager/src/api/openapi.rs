@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{events, health, logs, nodes, plan, services, stacks, tokens};
+use super::{events, health, logs, nodes, plan, rebalance, services, stacks, tokens};
 
 /// Everything that the API has.
 #[derive(OpenApi)]
@@ -33,6 +33,7 @@ use super::{events, health, logs, nodes, plan, services, stacks, tokens};
         stacks::deploy,
         stacks::remove,
         plan::plan,
+        rebalance::begin,
         events::read,
         tokens::show,
         tokens::rotate,

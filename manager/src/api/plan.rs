@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::State;
-use ballast_model::plan::{PlanRequest, PlanView};
+use ballast_model::plan::{PlanRequest, PlanView, Rebalance};
 use ballast_model::view::{Problem, Scale, StackSpec};
 use ballast_model::{Availability, ServiceId, validate, validate_name};
 use ballast_wire::log::Command;
@@ -14,8 +14,10 @@ use tokio::sync::Semaphore;
 use super::input::JsonBody;
 use super::problem::{ApiError, Kind};
 use super::{Api, draw_id, nodes, services, stacks};
+use crate::clock;
+use crate::forecast::{self, Ask};
+use crate::reconcile::Goal;
 use crate::state::State as Applied;
-use crate::{clock, forecast};
 
 /// Plans that are made at a time: each has a copy of the state.
 const AT_ONCE: usize = 1;
@@ -47,41 +49,55 @@ pub(super) async fn plan(
     State(api): State<Api>,
     JsonBody(request): JsonBody<PlanRequest>,
 ) -> Result<Json<PlanView>, ApiError> {
+    make(&api, move |state| ask_of(state, request))
+        .await
+        .map(Json)
+}
+
+/// Plans what is asked of the state as it is now.
+pub(super) async fn make(
+    api: &Api,
+    ask: impl FnOnce(&Applied) -> Result<Ask, ApiError> + Send + 'static,
+) -> Result<PlanView, ApiError> {
     let many = || ApiError::new(Kind::Overloaded, format!("{WAITING} plans are being made"));
     let waiting = Arc::clone(&api.plans.waiting);
     let _waits = waiting.try_acquire().map_err(|_| many())?;
     let working = Arc::clone(&api.plans.working).acquire_owned().await;
     let works = working.map_err(|_| many())?;
     let seed = draw_id()?;
+    let replica = Arc::clone(&api.replica);
     // Aside: copying and thinking take milliseconds to seconds, and links wait for nobody.
     let thinking = tokio::task::spawn_blocking(move || {
         let _works = works;
-        think(&api, request, seed)
+        let state = replica.read().clone();
+        let ask = ask(&state)?;
+        think(state, &ask, seed)
     });
     thinking
         .await
         .unwrap_or_else(|error| Err(ApiError::new(Kind::Internal, error.to_string())))
-        .map(Json)
 }
 
-fn think(api: &Api, request: PlanRequest, seed: u64) -> Result<PlanView, ApiError> {
-    let state = api.replica.read().clone();
-    let command = command_of(&state, request)?;
+fn think(state: Applied, ask: &Ask, seed: u64) -> Result<PlanView, ApiError> {
     let started = Instant::now();
     let give_up = move || started.elapsed() > LONGEST;
-    Ok(forecast::plan(
-        state,
-        &command,
-        seed,
-        clock::now(),
-        &give_up,
-    )?)
+    Ok(forecast::plan(state, ask, seed, clock::now(), &give_up)?)
 }
 
-/// Returns the command that the request would become if it were not only planned.
-fn command_of(state: &Applied, request: PlanRequest) -> Result<Command, ApiError> {
+/// Returns what moves are for.
+pub(super) fn goal_of(request: Rebalance) -> Goal {
+    if request.defragment {
+        Goal::Defragment
+    } else {
+        Goal::Even
+    }
+}
+
+/// Returns what the request would become if it were not only planned.
+fn ask_of(state: &Applied, request: PlanRequest) -> Result<Ask, ApiError> {
     let time = clock::now();
-    Ok(match request {
+    Ok(Ask::Command(match request {
+        PlanRequest::Rebalance(request) => return Ok(Ask::Rebalance(goal_of(request))),
         PlanRequest::Stack { name, services } => {
             validate_name("name", &name)?;
             if services.is_empty() {
@@ -124,5 +140,5 @@ fn command_of(state: &Applied, request: PlanRequest) -> Result<Command, ApiError
             labels: std::collections::BTreeMap::new(),
             time,
         },
-    })
+    }))
 }

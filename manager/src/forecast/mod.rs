@@ -30,7 +30,7 @@ use ballast_wire::log::{Batch, Command};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
-use crate::reconcile::Reconciler;
+use crate::reconcile::{Goal, MovePolicy, Reconciler};
 use crate::state::{Lane, Rejection, State};
 use diff::Before;
 
@@ -60,8 +60,13 @@ pub struct Future {
 impl Future {
     /// Returns a future that begins with this state, at this time.
     pub fn new(state: State, seed: u64, now: Timestamp) -> Self {
+        // What a leader does by itself later has nothing to do with what is asked.
+        let policy = MovePolicy {
+            automatic: false,
+            ..MovePolicy::default()
+        };
         Self {
-            reconciler: Reconciler::new(&state),
+            reconciler: Reconciler::with_policy(&state, policy),
             state,
             rng: StdRng::seed_from_u64(seed),
             now,
@@ -224,7 +229,16 @@ fn unsettled(state: &State) -> BTreeSet<Lane> {
         .collect()
 }
 
-/// Returns what a command would do to a cluster in this state.
+/// What is tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    /// A change of what is wanted.
+    Command(Command),
+    /// Moves towards a goal.
+    Rebalance(Goal),
+}
+
+/// Returns what a change would do to a cluster in this state.
 ///
 /// # Errors
 /// What applying the command would be refused with.
@@ -233,14 +247,17 @@ fn unsettled(state: &State) -> BTreeSet<Lane> {
 /// A few passes over the tasks, and then what the reconciler does.
 pub fn plan(
     state: State,
-    command: &Command,
+    ask: &Ask,
     seed: u64,
     now: Timestamp,
     give_up: &dyn Fn() -> bool,
 ) -> Result<PlanView, Rejection> {
     let before = Before::of(&state);
     let mut future = Future::new(state, seed, now);
-    future.apply(std::slice::from_ref(command))?;
+    match ask {
+        Ask::Command(command) => future.apply(std::slice::from_ref(command))?,
+        Ask::Rebalance(goal) => future.reconciler.rebalance(*goal),
+    }
     let nodes = before.asked(&future);
     let mut complete = future.settle(give_up).is_some();
     let at_once = diff::bindings(&future.state);

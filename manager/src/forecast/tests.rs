@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
-use super::{Future, plan};
+use super::{Ask, Future, plan};
 use crate::fixture::{Cluster, changed, constraint, description, node_id, spec};
 use crate::reconcile::Reconciler;
 use crate::state::{Lane, State};
@@ -51,7 +51,14 @@ fn deploy(specs: Vec<ServiceSpec>, ids: u64, time: Timestamp) -> Command {
 }
 
 fn plan_of(cluster: &Cluster, command: &Command) -> PlanView {
-    plan(cluster.state.clone(), command, 1, cluster.now, NEVER).expect("can be applied")
+    plan(
+        cluster.state.clone(),
+        &Ask::Command(command.clone()),
+        1,
+        cluster.now,
+        NEVER,
+    )
+    .expect("can be applied")
 }
 
 fn counts(view: &PlanView) -> [usize; 5] {
@@ -201,7 +208,13 @@ fn what_would_be_refused_is_refused() {
     cluster.create(web.clone());
     web.name = "other".to_owned();
     let command = deploy(vec![web], 50, cluster.now);
-    let refused = plan(cluster.state.clone(), &command, 1, cluster.now, NEVER);
+    let refused = plan(
+        cluster.state.clone(),
+        &Ask::Command(command),
+        1,
+        cluster.now,
+        NEVER,
+    );
     let refused = refused.expect_err("the port is taken");
     assert_eq!(
         refused.field.as_deref(),
@@ -213,7 +226,13 @@ fn what_would_be_refused_is_refused() {
 fn plan_that_is_given_up_says_so() {
     let cluster = small_cluster(1);
     let command = deploy(vec![spec("web", 1)], 50, cluster.now);
-    let view = plan(cluster.state.clone(), &command, 1, cluster.now, &|| true);
+    let view = plan(
+        cluster.state.clone(),
+        &Ask::Command(command),
+        1,
+        cluster.now,
+        &|| true,
+    );
     assert!(!view.expect("can be applied").complete);
 }
 

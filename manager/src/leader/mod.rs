@@ -8,6 +8,7 @@ mod leases;
 mod reconcile;
 mod registry;
 mod replacements;
+mod wishes;
 
 #[cfg(test)]
 mod tests;
@@ -23,9 +24,11 @@ use tokio_util::sync::CancellationToken;
 
 use self::leases::{Leases, TICK};
 pub use self::registry::{AgentDue, AgentLink, IngressLink, LOG_MESSAGES, Registry};
+use self::wishes::Wishes;
 use crate::clock;
 use crate::metrics::Metrics;
 use crate::raft::{Leadership, Proposer, Replica, Watcher};
+use crate::reconcile::MovePolicy;
 
 /// What links and the API need of the leader's scope.
 #[derive(Debug)]
@@ -40,6 +43,9 @@ pub struct LeaderContext {
     pub ended: CancellationToken,
     /// Counts.
     pub metrics: Metrics,
+    /// What users ask of the leader's decisions.
+    pub wishes: Wishes,
+    moves: MovePolicy,
     leases: Mutex<Leases>,
 }
 
@@ -63,7 +69,12 @@ pub struct Scope {
 
 impl Scope {
     /// Begins a leadership.
-    pub fn begin(proposer: Proposer, replica: Arc<Replica>, metrics: Metrics) -> Self {
+    pub fn begin(
+        proposer: Proposer,
+        replica: Arc<Replica>,
+        metrics: Metrics,
+        moves: MovePolicy,
+    ) -> Self {
         let registry = Arc::new(Registry::default());
         let watcher: Weak<Registry> = Arc::downgrade(&registry);
         replica.watch(watcher as Weak<dyn Watcher>);
@@ -73,6 +84,8 @@ impl Scope {
             registry,
             ended: CancellationToken::new(),
             metrics,
+            wishes: Wishes::default(),
+            moves,
             leases: Mutex::new(Leases::new(Instant::now())),
         });
         let mut tasks = JoinSet::new();

@@ -25,7 +25,7 @@ pub(super) async fn run(leader: Arc<LeaderContext>) {
     let watcher: Arc<dyn Watcher> = inbox.clone();
     leader.replica.watch(Arc::downgrade(&watcher));
     // After the inbox, so that nothing is missed; what is seen twice does no harm.
-    let reconciler = Reconciler::new(&leader.replica.read());
+    let reconciler = Reconciler::with_policy(&leader.replica.read(), leader.moves);
     let mut planner = Planner {
         reconciler,
         rng: StdRng::seed_from_u64(seed),
@@ -60,6 +60,9 @@ impl Planner {
                 }
             }
         }
+        if let Some(goal) = self.leader.wishes.take() {
+            self.reconciler.rebalance(goal);
+        }
         let now = clock::now();
         if self.reconciler.next_wake().is_none_or(|due| due > now) {
             return Batch::new();
@@ -80,6 +83,7 @@ impl Planner {
         let rest = rest.to_duration() + Duration::from_millis(1);
         tokio::select! {
             () = self.inbox.filled() => {}
+            () = self.leader.wishes.made() => {}
             () = tokio::time::sleep(rest) => {}
         }
     }

@@ -18,7 +18,15 @@ async fn leadership_that_ends_takes_its_tasks_with_it() {
     let stop = CancellationToken::new();
     let proposer = consensus.proposer.clone();
     let replica = Arc::clone(&consensus.replica);
-    let begin = move || Scope::begin(proposer.clone(), Arc::clone(&replica), Metrics::new());
+    let begin = move || {
+        let moves = MovePolicy::default();
+        Scope::begin(
+            proposer.clone(),
+            Arc::clone(&replica),
+            Metrics::new(),
+            moves,
+        )
+    };
     let supervisor = tokio::spawn(supervise(leadership, leader, begin, stop.clone()));
     let wait = Duration::from_secs(10);
     let begun = tokio::time::timeout(wait, current.wait_for(Option::is_some));

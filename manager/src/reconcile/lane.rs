@@ -5,17 +5,19 @@
 //! | nothing, and nobody gave up | a task is made, after a backoff if nodes rejected the last ones |
 //! | nothing, and the last one completed or its restarts are used up | nothing |
 //! | good ones | the best stays; once it is running and healthy, all others stop |
-//! | only ones on drained nodes | a replacement is made first (or the old one stopped first) |
+//! | only ones on drained nodes, or on their way to another | a replacement is made first (or the old one stopped first, if the service asked for that) |
 //! | only ones of an older template | the rolling update decides when |
 //!
 //! A task is *good* if it has the newest template and its node is not drained.
 
 use ballast_model::{
-    Availability, Desired, Health, NodeId, NodeStatus, TaskId, TaskState, Timestamp, UpdateOrder,
+    Availability, Desired, NodeId, NodeStatus, TaskId, TaskState, Timestamp, UpdateOrder,
 };
 
 use crate::state::{Lane, Service, State, TaskEntry, Update};
 use crate::views::wants_global;
+
+use super::moves::is_ready;
 
 /// Rejections in a row after which a rolling update counts the new task as failed: one can be a
 /// port that a stranger holds.
@@ -26,6 +28,8 @@ const REJECTIONS_FAIL_UPDATE: u32 = 3;
 pub(super) struct Verdict {
     /// Tasks to end, with the reason.
     pub stop: Vec<(TaskId, &'static str)>,
+    /// Tasks to end before their successor runs, once there is a place for it.
+    pub vacate: Vec<(TaskId, &'static str)>,
     /// A task that waits for a node.
     pub place: Option<TaskId>,
     /// Whether a task is to be made.
@@ -66,12 +70,43 @@ struct Occupants<'a> {
     leaving: Vec<&'a TaskEntry>,
     stale: Vec<&'a TaskEntry>,
     stopping: bool,
+    /// Why those that leave do.
+    why: Leave,
 }
 
-/// Returns what a lane needs now.
-pub(super) fn judge(state: &State, service: &Service, lane: Lane, now: Timestamp) -> Verdict {
+/// Why a task leaves its node, and what is said of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leave {
+    Drained,
+    Moved,
+}
+
+impl Leave {
+    const fn first(self) -> &'static str {
+        match self {
+            Self::Drained => "its node is drained",
+            Self::Moved => "moves to another node",
+        }
+    }
+
+    const fn replaced(self) -> &'static str {
+        match self {
+            Self::Drained => "replaced: its node is drained",
+            Self::Moved => "replaced: moved to another node",
+        }
+    }
+}
+
+/// Returns what a lane needs now; `moving` is a task of it that is on its way to another node.
+pub(super) fn judge(
+    state: &State,
+    service: &Service,
+    lane: Lane,
+    moving: Option<TaskId>,
+    now: Timestamp,
+) -> Verdict {
     let mut verdict = Verdict::default();
-    let occupants = sort(state, service, lane, &mut verdict);
+    let occupants = sort(state, service, lane, moving, &mut verdict);
     if let Some(reason) = unwanted(state, service, lane) {
         let all = [&occupants.good, &occupants.leaving, &occupants.stale];
         for entry in all.into_iter().flatten() {
@@ -116,6 +151,7 @@ fn sort<'a>(
     state: &'a State,
     service: &Service,
     lane: Lane,
+    moving: Option<TaskId>,
     verdict: &mut Verdict,
 ) -> Occupants<'a> {
     let mut occupants = Occupants {
@@ -123,6 +159,7 @@ fn sort<'a>(
         leaving: Vec::new(),
         stale: Vec::new(),
         stopping: false,
+        why: Leave::Drained,
     };
     for entry in state.lane(lane).filter(|entry| state.occupies(entry)) {
         let stale = entry.task.generation != service.template;
@@ -134,6 +171,9 @@ fn sort<'a>(
                 .stop
                 .push((entry.task.id, "replaced by a newer version"));
         } else if is_leaving(state, entry) {
+            occupants.leaving.push(entry);
+        } else if moving == Some(entry.task.id) {
+            occupants.why = Leave::Moved;
             occupants.leaving.push(entry);
         } else if stale {
             occupants.stale.push(entry);
@@ -148,11 +188,6 @@ fn sort<'a>(
 fn is_leaving(state: &State, entry: &TaskEntry) -> bool {
     let node = entry.task.binding.as_ref().and_then(|b| state.node(b.node));
     entry.pinned.is_none() && node.is_some_and(|node| node.node.availability == Availability::Drain)
-}
-
-fn is_ready(entry: &TaskEntry) -> bool {
-    let observed = &entry.task.observed;
-    observed.state == TaskState::Running && observed.health == Health::Healthy
 }
 
 fn keep_best(
@@ -175,9 +210,7 @@ fn keep_best(
     }
     if is_ready(best) {
         for entry in &occupants.leaving {
-            verdict
-                .stop
-                .push((entry.task.id, "replaced: its node is drained"));
+            verdict.stop.push((entry.task.id, occupants.why.replaced()));
         }
         for entry in &occupants.stale {
             verdict
@@ -199,12 +232,14 @@ fn keep_best(
     }
 }
 
+/// Another node takes it over, where a fixed port is no obstacle: only who asked for stop-first
+/// cannot run twice.
 fn move_away(service: &Service, occupants: &Occupants<'_>, verdict: &mut Verdict) {
-    match service.order() {
+    match service.spec.update.order {
         UpdateOrder::StartFirst => verdict.fill = Fill::Now,
         UpdateOrder::StopFirst => {
             for entry in occupants.leaving.iter().chain(&occupants.stale) {
-                verdict.stop.push((entry.task.id, "its node is drained"));
+                verdict.vacate.push((entry.task.id, occupants.why.first()));
             }
         }
     }

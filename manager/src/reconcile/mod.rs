@@ -15,17 +15,20 @@
 //! and waiting tasks when there may be room for them. Idle costs nothing.
 
 mod lane;
+mod moves;
 mod placing;
 mod plan;
+mod rebalance;
 mod rollout;
+mod share;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ballast_model::{
-    AssignmentId, Mode, NodeId, ServiceId, Slot, TaskId, TaskState, Timestamp, UpdateFailureAction,
-    UpdateOrder,
+    AssignmentId, Mode, Node, NodeId, ServiceId, Slot, TaskId, TaskState, Timestamp,
+    UpdateFailureAction, UpdateOrder,
 };
 use ballast_scheduler::{Reservation, Scheduler};
 use ballast_wire::log::{Batch, Command, NewTask};
@@ -33,8 +36,11 @@ use rand::Rng;
 
 use crate::state::{Changes, Lane, Service, State, Update};
 use lane::{Fill, Verdict, judge};
+use moves::Moves;
+pub use moves::{Goal, MovePolicy};
 use plan::Plan;
 use rollout::Rollout;
+use share::Share;
 
 /// New tasks and lanes looked at in one step; the rest follow in the next one. Bounds the size of
 /// a log entry and how long the leader thinks without listening.
@@ -53,6 +59,8 @@ enum Timer {
     Rollout(ServiceId),
     Retry,
     LiftQuarantine(NodeId, u16),
+    Moves,
+    Look(Goal),
 }
 
 /// Decides what the leader proposes.
@@ -73,6 +81,12 @@ pub struct Reconciler {
     /// Lanes of jobs that wait for others to end.
     queues: BTreeMap<ServiceId, BTreeSet<Lane>>,
     timers: BTreeSet<(Timestamp, Timer)>,
+    moves: Moves,
+    share: Share,
+    /// Lanes whose task may not stop yet, although it leaves its node.
+    postponed: BTreeMap<ServiceId, BTreeSet<Lane>>,
+    /// Of services that were asked about in this step: places that have no task that answers.
+    disturbed: BTreeMap<ServiceId, u32>,
     /// The scheduler misses bindings: it is built anew as soon as no reservation is open.
     astray: bool,
 }
@@ -80,7 +94,15 @@ pub struct Reconciler {
 impl Reconciler {
     /// Returns a reconciler that has looked at nothing yet and will look at everything.
     pub fn new(state: &State) -> Self {
-        let mut reconciler = Self::default();
+        Self::with_policy(state, MovePolicy::default())
+    }
+
+    /// Returns the same with other settings for moves.
+    pub fn with_policy(state: &State, policy: MovePolicy) -> Self {
+        let mut reconciler = Self {
+            moves: Moves::new(policy),
+            ..Self::default()
+        };
         reconciler.rebuild(state);
         reconciler
     }
@@ -90,6 +112,8 @@ impl Reconciler {
         *self = Self {
             scheduler: index(state),
             services: state.services().map(|service| service.id).collect(),
+            moves: Moves::new(self.moves.policy),
+            share: Share::of(state),
             ..Self::default()
         };
     }
@@ -99,6 +123,7 @@ impl Reconciler {
         for assignment in &changes.freed {
             self.scheduler.free(*assignment);
             self.room = true;
+            self.moves.room_came();
         }
         for assignment in &changes.bound {
             match self.reservations.remove(assignment) {
@@ -117,6 +142,12 @@ impl Reconciler {
             self.observe_node(state, *node);
         }
         self.lanes.extend(&changes.lanes);
+        if !self.postponed.is_empty() {
+            for lane in &changes.lanes {
+                let again = self.postponed.remove(&lane.service);
+                self.lanes.extend(again.into_iter().flatten());
+            }
+        }
         self.services.extend(&changes.specs);
         self.correct(state);
     }
@@ -138,6 +169,11 @@ impl Reconciler {
                 self.scheduler.remove_node(id);
             }
             Some(entry) => {
+                let known = self.scheduler.node(id);
+                if entry.node.is_schedulable() && !known.is_some_and(Node::is_schedulable) {
+                    self.moves.node_came();
+                    self.share.node_came(&entry.node);
+                }
                 self.scheduler.upsert_node(&entry.node);
                 let newest = |assignment: &AssignmentId| state.assignment(*assignment);
                 for assignment in entry.assignments.iter().filter_map(newest) {
@@ -165,7 +201,8 @@ impl Reconciler {
         let work = !self.lanes.is_empty()
             || !self.services.is_empty()
             || !self.turns.is_empty()
-            || self.room && !self.waiting.is_empty();
+            || self.room && !(self.waiting.is_empty() && self.postponed.is_empty())
+            || self.moves.wants_step();
         if work {
             return Some(Timestamp(0));
         }
@@ -186,6 +223,12 @@ impl Reconciler {
         self.correct(state);
         let mut plan = Plan::default();
         self.fire(now);
+        self.disturbed.clear();
+        if self.room {
+            let again = std::mem::take(&mut self.postponed);
+            self.lanes.extend(again.into_values().flatten());
+        }
+        self.move_tasks(state, now);
         self.expand(state);
         let mut lanes = std::mem::take(&mut self.lanes);
         for _ in 0..LANES_PER_STEP {
@@ -220,6 +263,8 @@ impl Reconciler {
                     self.scheduler.lift_quarantine(node, port);
                     self.room = true;
                 }
+                Timer::Moves => self.moves.take_turn(),
+                Timer::Look(goal) => self.look(goal),
             }
         }
     }
@@ -266,7 +311,11 @@ impl Reconciler {
             return;
         };
         self.quarantine(state, lane);
-        let verdict = judge(state, service, lane, now);
+        let moving = self.follow(state, service, lane, now);
+        let mut verdict = judge(state, service, lane, moving, now);
+        if !verdict.vacate.is_empty() && self.may_vacate(state, service, lane) {
+            verdict.stop.append(&mut verdict.vacate);
+        }
         for (task, reason) in &verdict.stop {
             plan.stop.entry(*reason).or_default().push(*task);
             self.waiting.remove(task);

@@ -48,17 +48,26 @@ impl Reconciler {
                 self.waiting.remove(&candidate.task);
                 continue;
             }
-            let alike = candidate.lane.pinned.is_none();
+            let target = self.moves.target(candidate.lane);
+            let alike = candidate.lane.pinned.is_none() && target.is_none();
             if let Some(reason) = refused.get(&id).filter(|_| alike) {
                 let reason = reason.clone();
                 self.wait(state, &candidate, reason, now, plan);
                 continue;
             }
-            let avoid = refused_on(state, candidate.lane);
+            let mut avoid = refused_on(state, candidate.lane);
+            avoid.extend(self.share.used_up(state, now));
             let mut request = Request::of(id, &service.spec).avoiding(&avoid);
-            request.node = candidate.lane.pinned;
+            request.node = candidate.lane.pinned.or(target);
             match self.scheduler.place(&request) {
-                Ok(placed) => self.reserve(&candidate, placed, rng, plan),
+                Ok(placed) => {
+                    self.share.start(placed.node, now);
+                    self.reserve(&candidate, placed, rng, plan);
+                }
+                // What was moved stays where it is; one that has stopped already goes elsewhere.
+                Err(_) if target.is_some() && self.abandon(state, candidate.lane) => {
+                    self.waiting.insert(candidate.task);
+                }
                 Err(refusal) => {
                     let reason = refusal.to_string();
                     if alike {

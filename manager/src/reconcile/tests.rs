@@ -3,6 +3,7 @@
 mod chaos;
 mod failure;
 mod modes;
+mod moves;
 mod placing;
 mod recovery;
 mod scaling;

@@ -1,10 +1,13 @@
 //! The invariants after every step, and what it means to be at rest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ballast_manager::reconcile::Reconciler;
 use ballast_manager::state::{Lane, Service, TaskEntry, Update};
-use ballast_model::{AssignmentId, Desired, Health, Mode, NodeId, Slot, TaskId, TaskState};
+use ballast_model::{
+    AssignmentId, Desired, Health, Mode, NodeId, ServiceId, Slot, TaskId, TaskState,
+};
+use ballast_wire::log::{Batch, Command};
 
 use super::world::World;
 
@@ -37,6 +40,59 @@ impl World {
         } else {
             Err("the replicas differ".to_owned())
         }
+    }
+
+    /// What holds of every decision to stop a task only because it moves: another one answers in its
+    /// place, or its service asked for the old one to stop first and its disruption budget allows
+    /// it.
+    pub(super) fn check_moves(&self, batch: &Batch) -> Result<(), String> {
+        let state = &self.manager.state;
+        let answers = |lane: Lane, but: Option<TaskId>| {
+            state.lane(lane).any(|entry| {
+                Some(entry.task.id) != but
+                    && entry.task.desired == Desired::Running
+                    && entry.task.observed.state == TaskState::Running
+                    && entry.task.observed.health == Health::Healthy
+            })
+        };
+        let mut vacated: BTreeMap<ServiceId, BTreeSet<Slot>> = BTreeMap::new();
+        for command in batch {
+            let Command::SetDesired { tasks, reason, .. } = command else {
+                continue;
+            };
+            let moved = reason.contains("drained") || reason.contains("another node");
+            let entries = tasks.iter().filter_map(|task| state.task(*task));
+            for entry in entries.filter(|entry| moved && entry.pinned.is_none()) {
+                let id = entry.task.id;
+                if !reason.starts_with("replaced") {
+                    let slots = vacated.entry(entry.task.service).or_default();
+                    slots.insert(entry.task.slot);
+                } else if !answers(entry.lane(), Some(id)) {
+                    return Err(format!("task {id} moves and nothing answers in its place"));
+                }
+            }
+        }
+        for (id, slots) in vacated {
+            let Some(service) = state.service(id) else {
+                continue;
+            };
+            let silent = service.slots.iter().filter(|slot| {
+                let lane = Lane {
+                    service: id,
+                    slot: **slot,
+                    pinned: None,
+                };
+                slots.contains(slot) || !answers(lane, None)
+            });
+            let (silent, budget) = (silent.count(), service.spec.placement.max_disrupted);
+            if silent > budget as usize {
+                let name = &service.spec.name;
+                return Err(format!(
+                    "moves leave {silent} of {name} silent, {budget} may be"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// What holds whenever the leader waits for nothing: every reservation is closed, and the index

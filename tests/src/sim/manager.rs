@@ -212,9 +212,9 @@ impl World {
         self.propose(vec![Command::SetNodeStatus { node, status, time }]);
     }
 
-    pub(super) fn leader_tick(&mut self) {
+    pub(super) fn leader_tick(&mut self) -> Result<(), String> {
         if self.manager.reconciler.is_none() {
-            return;
+            return Ok(());
         }
         self.after(TICK, Event::LeaderTick);
         let nodes: Vec<(NodeId, NodeStatus)> = self
@@ -232,23 +232,24 @@ impl World {
                 self.propose_status(node, NodeStatus::Suspect);
             }
         }
-        self.reconcile();
+        self.reconcile()
     }
 
-    fn reconcile(&mut self) {
+    fn reconcile(&mut self) -> Result<(), String> {
         let now = self.wall();
         if self.manager.is_waiting() {
-            return;
+            return Ok(());
         }
         let manager = &mut self.manager;
         let reconciler = manager.reconciler.as_mut().expect("only a leader ticks");
         if reconciler.next_wake().is_none_or(|due| due > now) {
-            return;
+            return Ok(());
         }
         let batch = reconciler.step(&manager.state, now, &mut self.rng);
         if batch.is_empty() {
-            return;
+            return Ok(());
         }
+        self.check_moves(&batch)?;
         let chance = self.faults.unknown;
         if self.unlucky(chance) {
             // The outcome is not known: it never comes, or it comes when nobody waits for it.
@@ -260,11 +261,12 @@ impl World {
             if !lost {
                 self.propose(batch);
             }
-            return;
+            return Ok(());
         }
         self.enter(Proposal {
             batch,
             planned: true,
         });
+        Ok(())
     }
 }

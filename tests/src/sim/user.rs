@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ballast_manager::reconcile::Goal;
 use ballast_manager::state::Service;
 use ballast_model::{Availability, Mode, NodeId, NodeStatus, ServiceId, ServiceSpec};
 use ballast_wire::log::Command;
@@ -11,6 +12,9 @@ use super::world::{Event, MILLI, SECOND, World};
 
 /// Services at once: as many as surely fit.
 const SERVICES: usize = 5;
+
+/// How often a user asks for tasks to be moved.
+const WISHES_PER_REBALANCE: u64 = 3;
 
 /// Returns a service of one of a few kinds, small enough that all of them fit.
 fn spec(number: u64, kind: u32, count: u32) -> ServiceSpec {
@@ -33,9 +37,9 @@ fn spec(number: u64, kind: u32, count: u32) -> ServiceSpec {
         _ => serde_json::json!([{ "name": "http" }, { "name": "admin", "protocol": "tcp" }]),
     };
     let spread = match kind {
-        2 => serde_json::json!("node"),
-        3 => serde_json::json!({ "label": "zone" }),
-        _ => serde_json::json!("none"),
+        2 => serde_json::json!([{ "over": "node" }]),
+        3 => serde_json::json!([{ "over": "node.labels.zone" }]),
+        _ => serde_json::json!([]),
     };
     let constraints = match kind {
         4 => serde_json::json!(["node.labels.zone==a"]),
@@ -68,6 +72,17 @@ impl World {
         // A user's request needs a leader.
         if self.manager.reconciler.is_none() {
             return;
+        }
+        self.wishes += 1;
+        if self.wishes.is_multiple_of(WISHES_PER_REBALANCE)
+            && let Some(reconciler) = &mut self.manager.reconciler
+        {
+            let all = self.wishes / WISHES_PER_REBALANCE;
+            reconciler.rebalance(if all.is_multiple_of(2) {
+                Goal::Even
+            } else {
+                Goal::Defragment
+            });
         }
         if let Some(command) = self.wish() {
             self.propose(vec![command]);

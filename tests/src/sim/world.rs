@@ -76,6 +76,8 @@ pub(super) struct World {
     pub hosts: BTreeMap<NodeId, Host>,
     pub summary: Summary,
     pub services: u64,
+    /// How often the user wished for something.
+    pub wishes: u64,
     verbose: bool,
     trace: Vec<String>,
 }
@@ -116,6 +118,7 @@ impl World {
             hosts,
             summary: Summary::default(),
             services: 0,
+            wishes: 0,
             verbose,
             trace: Vec::new(),
         };
@@ -253,7 +256,7 @@ impl World {
             Event::AgentStart(node) => self.start_agent(node)?,
             Event::ProcessEnd(node, pid, exit) => self.process_end(node, pid, exit),
             Event::Commit => self.commit()?,
-            Event::LeaderTick => self.leader_tick(),
+            Event::LeaderTick => self.leader_tick()?,
             Event::LeaderStart => self.start_leader(),
             Event::User => self.user_acts(),
             Event::Fault => self.fault(),
