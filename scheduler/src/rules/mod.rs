@@ -19,11 +19,12 @@
 //!   holds the others back. A node without the label is no place and takes none; without
 //!   `max_skew` such nodes are a place of their own.
 //! * A required affinity to the service itself allows every place while it has no task: somebody
-//!   has to be the first.
+//!   has to be the first, and goes to the place with the most room for such tasks.
 //! * A required anti-affinity holds in both directions: who keeps away from a service is also
 //!   kept away from.
 
 mod census;
+mod founding;
 mod preempt;
 mod scan;
 

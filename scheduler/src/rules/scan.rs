@@ -2,6 +2,7 @@
 
 use ballast_model::{Node, NodeId, Placement, TopologyKey};
 
+use super::founding::Founding;
 use super::{Census, Liking, Rules};
 use crate::fleet::{Entry, Fleet, Offer};
 use crate::index::At;
@@ -43,6 +44,8 @@ pub(crate) fn needs_scan(request: &Request<'_>, tainted: bool) -> bool {
 struct Rank<'n> {
     avoided: bool,
     liking: std::cmp::Reverse<Liking>,
+    /// Of the place that the service settles in with this task.
+    room: std::cmp::Reverse<u64>,
     /// Tasks of the service in the place of each spread rule, and the place.
     spread: Vec<(u32, Option<&'n str>)>,
     /// Tasks of the service here, if they are to be spread.
@@ -59,6 +62,7 @@ struct Rank<'n> {
 /// One pass over the nodes.
 pub(crate) fn scan(fleet: &Fleet, census: &Census, request: &Request<'_>) -> Option<(At, Offer)> {
     let rules = Rules::new(request, census, &Judged(fleet));
+    let founding = Founding::of(fleet, census, request);
     let judge = |entry: &Entry| {
         rules.judge(&entry.node).ok()?;
         entry.judge_room(request).ok()
@@ -73,7 +77,7 @@ pub(crate) fn scan(fleet: &Fleet, census: &Census, request: &Request<'_>) -> Opt
         let Some(offer) = judge(entry) else {
             continue;
         };
-        let rank = rank(entry, &rules, request);
+        let rank = rank(entry, &rules, &founding, request);
         if best.as_ref().is_none_or(|(least, ..)| rank < *least) {
             let at = fleet.index.at(entry.node.id).expect("it is in the index");
             best = Some((rank, at, offer));
@@ -82,7 +86,12 @@ pub(crate) fn scan(fleet: &Fleet, census: &Census, request: &Request<'_>) -> Opt
     best.map(|(_, at, offer)| (at, offer))
 }
 
-fn rank<'n>(entry: &'n Entry, rules: &Rules<'_>, request: &Request<'_>) -> Rank<'n> {
+fn rank<'n>(
+    entry: &'n Entry,
+    rules: &Rules<'_>,
+    founding: &Founding<'n>,
+    request: &Request<'_>,
+) -> Rank<'n> {
     let node = &entry.node;
     let mut liking = rules.liking_of_class(node);
     liking.weight += rules.liking_of_node(node);
@@ -102,6 +111,7 @@ fn rank<'n>(entry: &'n Entry, rules: &Rules<'_>, request: &Request<'_>) -> Rank<
     Rank {
         avoided: request.avoid.contains(&node.id),
         liking: std::cmp::Reverse(liking),
+        room: std::cmp::Reverse(founding.room(entry, request)),
         spread: spread.collect(),
         here: if evenly { here } else { 0 },
         free: if fill {
