@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use ballast_model::{AssignmentId, NodeId};
 use ballast_scheduler::Scheduler;
+use ballast_scheduler::rebalance::{Move, MoveBudget, defragment};
 
 use crate::amounts::Amounts;
 use crate::fleet::{Fleet, node_number};
@@ -82,6 +83,16 @@ impl<'a> Cluster<'a> {
         let held = self.scheduler.free(task.assignment);
         assert!(held, "what runs is held");
         self.count_out(task.service, task.node);
+    }
+
+    /// Returns moves that empty nodes or free devices, at most this many.
+    pub(crate) fn defragment(&mut self, moves: usize) -> Vec<Move> {
+        let budget = MoveBudget {
+            moves,
+            ..MoveBudget::default()
+        };
+        let workload = self.workload;
+        defragment(&mut self.scheduler, &|id| workload.request_of(id), &budget)
     }
 
     /// Moves a task to a node that takes it; returns whether it did.

@@ -108,9 +108,10 @@ impl Workload {
         }
     }
 
-    /// Returns a service's place by its id.
-    pub(crate) fn place_of(id: ServiceId) -> usize {
-        usize::try_from(id.to_bits()).expect("ids are made of places")
+    /// Returns what the scheduler is asked for a task of the service with this id.
+    pub(crate) fn request_of(&self, id: ServiceId) -> Option<Request<'_>> {
+        let place = usize::try_from(id.to_bits()).ok()?;
+        (place < self.services.len()).then(|| self.request(place))
     }
 }
 
@@ -135,6 +136,8 @@ impl Service {
             placement: Placement {
                 constraints: model_constraint(task)?.into_iter().collect(),
                 policy,
+                // Traces do not say; the budget of a replay is for all tasks together.
+                max_disrupted: u32::MAX,
                 ..Placement::default()
             },
             amounts: Amounts::of_task(shape),

@@ -1,11 +1,12 @@
 //! The lists of virtual machines on hosts of two sockets.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
 use ballast_simulate::numa::{
-    Broken, Host, Request, best_fit, first_fit, read_hosts, read_racks, read_requests, schedule,
-    verify,
+    Broken, Host, Request, Spot, best_fit, first_fit, read_hosts, read_racks, read_requests,
+    schedule, verify,
 };
 use ballast_simulate::trace::SHIPPED;
 
@@ -35,11 +36,19 @@ fn no_rule_is_broken_and_no_baseline_places_more() {
     let hosts = hosts();
     for list in ["C1", "C2"] {
         let requests = requests(list);
-        let placed = |name: &str, place: fn(&[Host], &[Request]) -> _| {
+        let placed = |name: &str, place: fn(&[Host], &[Request]) -> Vec<Option<Spot>>| {
             let begun = Instant::now();
-            let spots: Vec<_> = place(&hosts, &requests);
+            let spots = place(&hosts, &requests);
+            let mut without: BTreeMap<(String, u8), usize> = BTreeMap::new();
+            for (request, spot) in requests.iter().zip(&spots) {
+                if spot.is_none() {
+                    let strategy = request.bound.map(|(_, strategy)| strategy);
+                    let kind = format!("{strategy:?}");
+                    *without.entry((kind, request.sockets)).or_default() += 1;
+                }
+            }
             println!(
-                "{list} {name}: {} placed in {:?}",
+                "{list} {name}: {} placed in {:?}, without a host: {without:?}",
                 spots.iter().flatten().count(),
                 begun.elapsed()
             );

@@ -162,5 +162,30 @@ fn generated_trace_is_the_same_for_a_seed_and_its_load_is_steady() {
     assert_eq!(list, made("generated:2000:7"));
     assert_ne!(list, made("generated:2000:8"));
     assert_eq!(list.jumps.rows, 0);
-    assert!(list.tasks.iter().all(|task| task.deleted > task.created));
+    assert!(
+        list.tasks
+            .iter()
+            .all(|task| task.deleted.is_none() || task.deleted > task.created)
+    );
+}
+
+#[test]
+fn few_moves_bring_a_replay_nearer_to_its_bound() {
+    let nodes = uniform("uniform:400:32000:131072");
+    let list = "generated:4000:1"
+        .parse::<Generated>()
+        .expect("a trace")
+        .tasks();
+    let ask = |percent| {
+        let options = Options {
+            migrate_percent_per_hour: percent,
+            ..of(Protocol::Replay)
+        };
+        run(&nodes, &list, options).expect("runs").report.mean
+    };
+    let (still, moved) = (ask(0.0), ask(1.0));
+    let ratio = |mean: &ballast_simulate::Mean| mean.nodes_to_volume_bound.expect("equal nodes");
+    println!("{still:?}\n{moved:?}");
+    assert!((still.unplaced, still.moved) == (0.0, 0.0) && moved.unplaced == 0.0);
+    assert!(moved.moved > 0.0 && ratio(&moved) < ratio(&still));
 }

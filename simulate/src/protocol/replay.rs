@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ballast_model::Millis;
+use ballast_model::{AssignmentId, Millis};
 
 use super::Outcome;
 use crate::amounts::Amounts;
@@ -72,6 +72,7 @@ struct Replay<'a> {
     has_gpus: bool,
     host: Option<Amounts>,
     running: BTreeMap<usize, Running>,
+    by_assignment: BTreeMap<AssignmentId, usize>,
     now: Millis,
     integrals: Integrals,
     budget: Budget,
@@ -119,6 +120,7 @@ impl<'a> Replay<'a> {
             has_gpus: fleet.total.gpu > 0,
             host: fleet.host(),
             running: BTreeMap::new(),
+            by_assignment: BTreeMap::new(),
             now: first,
             integrals: Integrals::default(),
             budget: Budget {
@@ -160,6 +162,7 @@ impl<'a> Replay<'a> {
             return;
         };
         self.placed += 1;
+        self.by_assignment.insert(running.assignment, number);
         self.running.insert(number, running);
         self.peak = self.peak.max(self.cluster.used());
     }
@@ -167,6 +170,29 @@ impl<'a> Replay<'a> {
     fn end(&mut self, number: usize) {
         if let Some(running) = self.running.remove(&number) {
             self.cluster.end(running);
+            self.by_assignment.remove(&running.assignment);
+            self.tidy();
+        }
+    }
+
+    /// Spends the budget on what the scheduler proposes, now that there is room.
+    fn tidy(&mut self) {
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "not negative, and at most a hundredfold of the tasks"
+        )]
+        let moves = self.budget.saved as usize;
+        if moves == 0 {
+            return;
+        }
+        for step in self.cluster.defragment(moves) {
+            let number = self.by_assignment[&step.assignment];
+            let task = self.running.get_mut(&number).expect("what is moved runs");
+            if self.cluster.shift(task, step.to) {
+                self.budget.saved -= 1.0;
+                self.moved += 1;
+            }
         }
     }
 

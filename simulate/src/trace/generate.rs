@@ -85,8 +85,14 @@ impl Generated {
                 deleted: Some(millis(now + life.max(1.0))),
             }
         };
+        let mut tasks: Vec<TraceTask> = (0..self.count).map(task).collect();
+        // The trace ends with its last arrival: after it nothing is decided any more.
+        let last = tasks.last().and_then(|task| task.created);
+        for task in &mut tasks {
+            task.deleted = task.deleted.filter(|deleted| Some(*deleted) <= last);
+        }
         TraceTasks {
-            tasks: (0..self.count).map(task).collect(),
+            tasks,
             jumps: super::Jumps::default(),
         }
     }
