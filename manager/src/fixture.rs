@@ -158,6 +158,8 @@ impl Cluster {
             node: node_id(nth),
             availability: Some(availability),
             labels: BTreeMap::new(),
+            taints: Vec::new(),
+            untaint: Vec::new(),
             time: self.now,
         };
         self.apply(&command).expect("known");

@@ -7,7 +7,7 @@ use ballast_model::view::{
     ExcludedView, NearestView, NodeView, PendingView, Replicas, ResourcesView, ServiceView,
     StackView, TaskView, UpdateView,
 };
-use ballast_model::{Desired, Health, Mode, Slot, TaskState};
+use ballast_model::{Desired, Health, Mode, Node, Slot, Taint, TaintEffect, TaskState};
 use ballast_scheduler::Refusal;
 
 use crate::state::{Lane, NodeEntry, Service, State, TaskEntry, Update};
@@ -83,15 +83,16 @@ fn desired(state: &State, service: &Service) -> u32 {
                 state.lane(lane).any(|entry| state.occupies(entry))
             };
             let wanted = state.nodes().filter(|node| {
-                wants_global(service, node) && (node.node.is_schedulable() || filled(node))
+                let takes = node.node.is_schedulable() && is_welcome(service, &node.node);
+                wants_global(service, node) && (takes || filled(node))
             });
             u32::try_from(wanted.count()).unwrap_or(u32::MAX)
         }
     }
 }
 
-/// Returns whether a global service wants a task on a node: it lives, is not drained and meets the
-/// constraints. A paused node keeps what it has.
+/// Returns whether a global service wants a task on a node: it lives, is not drained, meets the
+/// constraints and has no taint that expels its tasks. A paused node keeps what it has.
 pub fn wants_global(service: &Service, node: &NodeEntry) -> bool {
     use ballast_model::{Availability, NodeStatus};
     !service.removing
@@ -103,6 +104,23 @@ pub fn wants_global(service: &Service, node: &NodeEntry) -> bool {
             .constraints
             .iter()
             .all(|constraint| node.node.meets(constraint))
+        && expelling(service, &node.node).is_none()
+}
+
+/// Returns whether no taint of a node keeps new tasks of a service away.
+pub fn is_welcome(service: &Service, node: &Node) -> bool {
+    unborne(service, node).all(|taint| taint.effect == TaintEffect::PreferNoSchedule)
+}
+
+fn unborne<'a>(service: &'a Service, node: &'a Node) -> impl Iterator<Item = &'a Taint> {
+    let borne = &service.spec.placement.tolerations;
+    let taints = node.taints.iter();
+    taints.filter(move |taint| !borne.iter().any(|toleration| toleration.bears(taint)))
+}
+
+/// Returns the first taint of a node by which a service's tasks have to leave it.
+pub fn expelling<'a>(service: &'a Service, node: &'a Node) -> Option<&'a Taint> {
+    unborne(service, node).find(|taint| taint.effect == TaintEffect::NoExecute)
 }
 
 /// Returns why a service is not what it should be, worst first, alike ones counted together.
@@ -255,6 +273,13 @@ pub fn node_view(entry: &NodeEntry) -> NodeView {
         },
         labels,
         attributes: node.description.attributes.clone(),
+        taints: node.taints.clone(),
+        pool: node.description.pool.clone(),
+        offered: ResourcesView {
+            cpu_millis: u64::from(node.offered.cpu.0),
+            memory_bytes: node.offered.memory.0,
+            tasks: node.offered.task_slots,
+        },
         since: node.since,
     }
 }

@@ -20,6 +20,7 @@ pub mod ids;
 pub mod limits;
 pub mod node;
 pub mod plan;
+pub mod pool;
 pub mod resources;
 pub mod spec;
 mod suggest;
@@ -35,6 +36,7 @@ pub use ids::{
     AssignmentId, ClusterId, IngressId, InvalidId, ManagerId, NodeId, ServiceId, Slot, TaskId,
 };
 pub use node::{Availability, Node, NodeDescription, NodeEvent, NodeStatus};
+pub use pool::Pool;
 pub use resources::{
     Allocation, Capacity, Claim, PortRange, Resources, Shortage, SocketTaken, fits, fits_amounts,
 };

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::{
     AssignmentId, Availability, Desired, Exit, Generation, Health, NodeId, NodeStatus, PortBinding,
-    ServiceId, ServiceSpec, Slot, TaskId, TaskState, Timestamp,
+    ServiceId, ServiceSpec, Slot, Taint, TaskId, TaskState, Timestamp, Toleration,
 };
 
 /// One task: a row of `service ps`.
@@ -182,6 +182,15 @@ pub struct NodeView {
     pub labels: BTreeMap<String, String>,
     /// What its agent found out.
     pub attributes: BTreeMap<String, String>,
+    /// What keeps tasks away from it.
+    #[serde(default)]
+    pub taints: Vec<Taint>,
+    /// The pool it belongs to.
+    #[serde(default)]
+    pub pool: String,
+    /// What of its capacity its pool lets be placed.
+    #[serde(default)]
+    pub offered: ResourcesView,
     /// Since when it has this status.
     #[schema(value_type = String)]
     pub since: Timestamp,
@@ -226,6 +235,10 @@ pub struct NodePatch {
     pub availability: Option<Availability>,
     /// Labels to set; a null value removes the label.
     pub labels: BTreeMap<String, Option<String>>,
+    /// Taints to put on; one of the same key and effect is replaced.
+    pub taints: Vec<Taint>,
+    /// Which taints to take off before: all that one of these bears.
+    pub untaint: Vec<Toleration>,
 }
 
 /// The body of `POST /v1/services/{name}/scale`.

@@ -9,7 +9,8 @@ use std::net::SocketAddr;
 
 use ballast_model::{
     Availability, Binding, ClusterId, Desired, Event, Generation, Incarnation, IngressId,
-    NodeDescription, NodeId, NodeStatus, ServiceId, ServiceSpec, Slot, TaskId, Timestamp,
+    NodeDescription, NodeId, NodeStatus, Pool, ServiceId, ServiceSpec, Slot, Taint, TaskId,
+    Timestamp, Toleration,
 };
 use serde::{Deserialize, Serialize};
 
@@ -95,7 +96,7 @@ pub enum Command {
         /// When.
         time: Timestamp,
     },
-    /// An operator changed what a node may take, or its labels.
+    /// An operator changed what a node may take, its labels or its taints.
     UpdateNode {
         /// Which.
         node: NodeId,
@@ -103,6 +104,10 @@ pub enum Command {
         availability: Option<Availability>,
         /// Labels to set; none removes one.
         labels: BTreeMap<String, Option<String>>,
+        /// Taints to put on; one of the same key and effect is replaced.
+        taints: Vec<Taint>,
+        /// Which taints to take off before: all that one of these bears.
+        untaint: Vec<Toleration>,
         /// When.
         time: Timestamp,
     },
@@ -205,6 +210,20 @@ pub enum Command {
     ForgetTasks {
         /// Which; those that have not ended stay.
         tasks: Vec<TaskId>,
+        /// When.
+        time: Timestamp,
+    },
+    /// A pool's shares.
+    SetPool {
+        /// Which, and how much of its nodes may be placed; validated.
+        pool: Pool,
+        /// When.
+        time: Timestamp,
+    },
+    /// A pool offers all that its nodes have again.
+    RemovePool {
+        /// Which.
+        name: String,
         /// When.
         time: Timestamp,
     },

@@ -14,7 +14,7 @@ use ballast_model::view::{
     JoinTokenView, LogLine, NodePatch, NodeView, Problem, Scale, ServiceView, StackResult,
     StackSpec, StackView, TaskView,
 };
-use ballast_model::{Event, ServiceSpec};
+use ballast_model::{Event, Pool, ServiceSpec};
 use http::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -130,6 +130,22 @@ impl Api {
     /// Forgets a node.
     pub async fn remove_node(&self, node: &str) -> Result<(), Failure> {
         self.remove(&format!("/v1/nodes/{}", escape(node))).await
+    }
+
+    /// Returns the pools that were set.
+    pub async fn pools(&self) -> Result<Vec<Pool>, Failure> {
+        self.get("/v1/pools").await
+    }
+
+    /// Sets how much of its nodes a pool lets be placed.
+    pub async fn set_pool(&self, pool: &Pool) -> Result<Pool, Failure> {
+        let path = format!("/v1/pools/{}", escape(&pool.name));
+        self.send(Method::PUT, &path, Some(pool)).await
+    }
+
+    /// Lets all that a pool's nodes have be placed again.
+    pub async fn remove_pool(&self, name: &str) -> Result<(), Failure> {
+        self.remove(&format!("/v1/pools/{}", escape(name))).await
     }
 
     /// Returns the join token of a role, a new one if asked.

@@ -2,6 +2,7 @@
 
 mod node;
 mod plan;
+mod pool;
 mod role;
 mod service;
 mod simulate;
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use node::{JoinRoleArg, NodeCommand, NodeUpdate};
 pub use plan::{PlanArgs, PlanCommand, PlanServiceCommand, RebalanceArgs};
+pub use pool::{PoolCommand, PoolSet};
 pub use role::{AgentArgs, DevArgs, IngressArgs, ManagerArgs};
 pub use service::{CreateArgs, LogsArgs, ScaleArgs, ScaleTo, ServiceCommand, UpdateArgs, WaitArgs};
 pub use service::{
@@ -152,6 +154,9 @@ pub enum Command {
     /// Nodes: list, drain, label; join tokens
     #[command(subcommand, visible_alias = "nodes")]
     Node(NodeCommand),
+    /// Pools: how much of their nodes may be placed
+    #[command(subcommand, visible_alias = "pools")]
+    Pool(PoolCommand),
     /// Shows what happened, with times
     Events(EventsArgs),
     /// Answers what-if questions and replays traces with the very scheduler of production

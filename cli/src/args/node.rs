@@ -1,5 +1,6 @@
 //! `ballast node …`
 
+use ballast_model::{Taint, Toleration};
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::KeyValue;
@@ -32,7 +33,7 @@ pub enum NodeCommand {
         /// Name or id
         node: String,
     },
-    /// Changes a node's labels
+    /// Changes a node's labels and taints
     Update(NodeUpdate),
     /// Forgets a node that is down; its certificate is worth nothing afterwards
     Rm {
@@ -59,12 +60,18 @@ pub struct NodeUpdate {
     #[arg(
         long = "label",
         value_name = "KEY=VALUE",
-        required_unless_present = "label_rm"
+        required_unless_present_any = ["label_rm", "taints", "untaint"]
     )]
     pub labels: Vec<KeyValue>,
     /// Removes a label
     #[arg(long, value_name = "KEY")]
     pub label_rm: Vec<String>,
+    /// Puts a taint on: NoSchedule, PreferNoSchedule or NoExecute for tasks that do not bear it
+    #[arg(long = "taint", value_name = "KEY[=VALUE]:EFFECT")]
+    pub taints: Vec<Taint>,
+    /// Takes taints off; `*` takes all
+    #[arg(long, value_name = "KEY[=VALUE][:EFFECT]")]
+    pub untaint: Vec<Toleration>,
 }
 
 /// What may join.

@@ -5,6 +5,7 @@ mod events;
 mod logs;
 mod node;
 mod plan;
+mod pool;
 mod service;
 mod simulate;
 mod spec_edit;
@@ -48,6 +49,9 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         }),
         Command::Node(command) => client(&global, |client| async move {
             node::run(&client, command).await
+        }),
+        Command::Pool(command) => client(&global, |client| async move {
+            pool::run(&client, command).await
         }),
         Command::Events(args) => {
             client(

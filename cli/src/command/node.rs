@@ -29,6 +29,8 @@ pub(super) async fn run(client: &Client, command: NodeCommand) -> Result<(), Fai
             let patch = NodePatch {
                 availability: None,
                 labels: removed.chain(set).collect(),
+                taints: args.taints,
+                untaint: args.untaint,
             };
             show(client, &client.api.patch_node(&args.node, &patch).await?)
         }

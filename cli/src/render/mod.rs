@@ -14,7 +14,7 @@ use crate::Failure;
 pub use plan::{plan, suggestions};
 pub use simulation::simulation;
 pub use style::Style;
-pub use tables::{age, event_line, nodes, services, stacks, tasks};
+pub use tables::{age, event_line, nodes, pools, services, stacks, tasks};
 
 /// Prints a value as JSON, indented, with a line end.
 ///

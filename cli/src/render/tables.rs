@@ -2,7 +2,7 @@
 
 use ballast_model::view::{NodeView, Replicas, ServiceView, StackView, TaskView, UpdateView};
 use ballast_model::{
-    Availability, Bytes, Event, Health, MilliCpu, Mode, NodeStatus, TaskState, Timestamp,
+    Availability, Bytes, Event, Health, MilliCpu, Mode, NodeStatus, Pool, TaskState, Timestamp,
 };
 use comfy_table::{Cell, ContentArrangement, Table};
 
@@ -156,6 +156,22 @@ pub fn nodes(list: &[NodeView], style: Style) -> String {
                 Bytes(all.memory_bytes)
             )),
             Cell::new(taken.tasks),
+        ]);
+    }
+    finish(&table)
+}
+
+/// Returns the table of `pool ls`.
+pub fn pools(list: &[Pool], style: Style) -> String {
+    let header = ["NAME", "CPU", "MEMORY", "RESERVED CPU", "RESERVED MEMORY"];
+    let mut table = table(&header, style);
+    for pool in list {
+        table.add_row(vec![
+            Cell::new(&pool.name),
+            Cell::new(format!("{}%", pool.overcommit_cpu_percent)),
+            Cell::new(format!("{}%", pool.overcommit_memory_percent)),
+            Cell::new(pool.reserved_cpu),
+            Cell::new(pool.reserved_memory),
         ]);
     }
     finish(&table)

@@ -11,6 +11,7 @@ mod logs;
 mod nodes;
 mod openapi;
 mod plan;
+mod pools;
 mod problem;
 mod rebalance;
 mod services;
@@ -49,6 +50,8 @@ pub const ROUTES: &[(&str, &[&str])] = &[
     ("/v1/tasks", &["get"]),
     ("/v1/nodes", &["get"]),
     ("/v1/nodes/{node}", &["get", "patch", "delete"]),
+    ("/v1/pools", &["get"]),
+    ("/v1/pools/{name}", &["get", "put", "delete"]),
     ("/v1/stacks", &["get"]),
     ("/v1/stacks/{name}", &["get", "put", "delete"]),
     ("/v1/plan", &["post"]),
@@ -102,6 +105,7 @@ pub fn router(api: Api) -> Router {
     let node = get(nodes::inspect)
         .patch(nodes::update)
         .delete(nodes::remove);
+    let pool = get(pools::inspect).put(pools::set).delete(pools::remove);
     let stack = get(stacks::inspect)
         .put(stacks::deploy)
         .delete(stacks::remove);
@@ -116,6 +120,8 @@ pub fn router(api: Api) -> Router {
         .route("/v1/tasks", get(services::all_tasks))
         .route("/v1/nodes", get(nodes::list))
         .route("/v1/nodes/{node}", node)
+        .route("/v1/pools", get(pools::list))
+        .route("/v1/pools/{name}", pool)
         .route("/v1/stacks", get(stacks::list))
         .route("/v1/stacks/{name}", stack)
         .route("/v1/plan", post(plan::plan))

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use ballast_model::view::{NodePatch, NodeView, Problem};
-use ballast_model::{NodeId, limits};
+use ballast_model::{NodeId, Taint, limits};
 use ballast_wire::log::Command;
 
 use super::Api;
@@ -53,10 +53,13 @@ pub(super) async fn update(
 ) -> Result<Json<NodeView>, ApiError> {
     let id = find(&api.replica.read(), &node)?.node.id;
     check_labels(&patch)?;
+    check_taints(&patch)?;
     api.change(Command::UpdateNode {
         node: id,
         availability: patch.availability,
         labels: patch.labels,
+        taints: patch.taints,
+        untaint: patch.untaint,
         time: clock::now(),
     })
     .await?;
@@ -73,6 +76,24 @@ fn check_labels(patch: &NodePatch) -> Result<(), ApiError> {
             let shown: String = key.chars().take(32).collect();
             let detail = format!("a label's key has 1 to {most} bytes, its value up to {most}");
             return Err(ApiError::new(Kind::InvalidField, detail).at(format!("labels.{shown}")));
+        }
+    }
+    Ok(())
+}
+
+fn check_taints(patch: &NodePatch) -> Result<(), ApiError> {
+    let most = limits::TAINTS;
+    if patch.taints.len().max(patch.untaint.len()) > most {
+        let detail = format!("at most {most} taints at once");
+        return Err(ApiError::new(Kind::InvalidField, detail).at("taints"));
+    }
+    for (place, taint) in patch.taints.iter().enumerate() {
+        // What prints and reads as itself can be told apart and taken off again.
+        let read = taint.to_string().parse::<Taint>();
+        if read.as_ref() != Ok(taint) {
+            let detail = "a key is not empty; neither key nor value has spaces, `=`, `:` or `*`";
+            let field = format!("taints[{place}]");
+            return Err(ApiError::new(Kind::InvalidField, detail).at(field));
         }
     }
     Ok(())

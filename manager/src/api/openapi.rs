@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{events, health, logs, nodes, plan, rebalance, services, stacks, tokens};
+use super::{events, health, logs, nodes, plan, pools, rebalance, services, stacks, tokens};
 
 /// Everything that the API has.
 #[derive(OpenApi)]
@@ -28,6 +28,10 @@ use super::{events, health, logs, nodes, plan, rebalance, services, stacks, toke
         nodes::inspect,
         nodes::update,
         nodes::remove,
+        pools::list,
+        pools::inspect,
+        pools::set,
+        pools::remove,
         stacks::list,
         stacks::inspect,
         stacks::deploy,

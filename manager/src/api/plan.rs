@@ -138,6 +138,8 @@ fn ask_of(state: &Applied, request: PlanRequest) -> Result<Ask, ApiError> {
             node: nodes::find(state, &node)?.node.id,
             availability: Some(Availability::Drain),
             labels: std::collections::BTreeMap::new(),
+            taints: Vec::new(),
+            untaint: Vec::new(),
             time,
         },
     }))

@@ -10,6 +10,7 @@ use ballast_model::{AssignmentId, Desired, Generation, NodeId, ServiceId, TaskId
 use ballast_scheduler::Request;
 
 use super::Future;
+use crate::reconcile::affinity::peers;
 use crate::state::{Lane, Service, State};
 use crate::views;
 
@@ -120,7 +121,9 @@ impl Before {
         });
         changed
             .map(|service| {
-                let answer = scheduler.explain(&Request::of(service.id, &service.spec));
+                let peers = peers(&future.state, service);
+                let request = Request::of(service.id, &service.spec).among(&peers);
+                let answer = scheduler.explain(&request);
                 (service.id, views::pending_view(&answer))
             })
             .collect()

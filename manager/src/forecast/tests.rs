@@ -160,6 +160,8 @@ fn drain_says_where_tasks_go_and_which_stay() {
         node: node_id(1),
         availability: Some(Availability::Drain),
         labels: BTreeMap::new(),
+        taints: Vec::new(),
+        untaint: Vec::new(),
         time: cluster.now,
     };
     let view = plan_of(&cluster, &drain);

@@ -8,20 +8,24 @@
 //! | only ones on drained nodes, or on their way to another | a replacement is made first (or the old one stopped first, if the service asked for that) |
 //! | only ones of an older template | the rolling update decides when |
 //!
-//! A task is *good* if it has the newest template and its node is not drained.
+//! A task is *good* if it has the newest template, and its node is neither drained nor has a
+//! `NoExecute` taint that it does not bear: such nodes count as drained for it.
 
 use ballast_model::{
     Availability, Desired, NodeId, NodeStatus, TaskId, TaskState, Timestamp, UpdateOrder,
 };
 
-use crate::state::{Lane, Service, State, TaskEntry, Update};
-use crate::views::wants_global;
+use crate::state::{Lane, NodeEntry, Service, State, TaskEntry, Update};
+use crate::views::{expelling, is_welcome, wants_global};
 
 use super::moves::is_ready;
 
 /// Rejections in a row after which a rolling update counts the new task as failed: one can be a
 /// port that a stranger holds.
 const REJECTIONS_FAIL_UPDATE: u32 = 3;
+
+/// Why a task leaves a node with a taint that expels it.
+const TAINTED: &str = "its node has a NoExecute taint that it does not bear";
 
 /// What a lane needs.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -78,6 +82,7 @@ struct Occupants<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Leave {
     Drained,
+    Tainted,
     Moved,
 }
 
@@ -85,6 +90,7 @@ impl Leave {
     const fn first(self) -> &'static str {
         match self {
             Self::Drained => "its node is drained",
+            Self::Tainted => TAINTED,
             Self::Moved => "moves to another node",
         }
     }
@@ -92,6 +98,7 @@ impl Leave {
     const fn replaced(self) -> &'static str {
         match self {
             Self::Drained => "replaced: its node is drained",
+            Self::Tainted => "replaced: its node has a NoExecute taint that it does not bear",
             Self::Moved => "replaced: moved to another node",
         }
     }
@@ -140,6 +147,7 @@ fn unwanted(state: &State, service: &Service, lane: Lane) -> Option<&'static str
         None => Some("its node was removed"),
         Some(node) if node.node.status == NodeStatus::Down => Some("its node is down"),
         Some(node) if node.node.availability == Availability::Drain => Some("its node is drained"),
+        Some(node) if expelling(service, &node.node).is_some() => Some(TAINTED),
         Some(node) if !wants_global(service, node) => {
             Some("its node does not meet the constraints")
         }
@@ -170,7 +178,8 @@ fn sort<'a>(
             verdict
                 .stop
                 .push((entry.task.id, "replaced by a newer version"));
-        } else if is_leaving(state, entry) {
+        } else if let Some(why) = leaving(state, service, entry) {
+            occupants.why = why;
             occupants.leaving.push(entry);
         } else if moving == Some(entry.task.id) {
             occupants.why = Leave::Moved;
@@ -184,10 +193,16 @@ fn sort<'a>(
     occupants
 }
 
-/// Returns whether a task has to leave its node. Pinned tasks do not move: their lane is unwanted.
-fn is_leaving(state: &State, entry: &TaskEntry) -> bool {
-    let node = entry.task.binding.as_ref().and_then(|b| state.node(b.node));
-    entry.pinned.is_none() && node.is_some_and(|node| node.node.availability == Availability::Drain)
+/// Returns why a task has to leave its node, if it has. Pinned tasks do not move: their lane is unwanted.
+fn leaving(state: &State, service: &Service, entry: &TaskEntry) -> Option<Leave> {
+    if entry.pinned.is_some() {
+        return None;
+    }
+    let node = &state.node(entry.task.binding.as_ref()?.node)?.node;
+    if node.availability == Availability::Drain {
+        return Some(Leave::Drained);
+    }
+    expelling(service, node).map(|_| Leave::Tainted)
 }
 
 fn keep_best(
@@ -255,9 +270,9 @@ fn refill(
 ) {
     let updating = matches!(service.update, Update::Running { .. });
     let closed = |id| {
-        !state
-            .node(id)
-            .is_some_and(|node| node.node.is_schedulable())
+        let takes =
+            |node: &NodeEntry| node.node.is_schedulable() && is_welcome(service, &node.node);
+        !state.node(id).is_some_and(takes)
     };
     if lane.pinned.is_some_and(closed) {
         // Paused or silent: what would be made could only wait. A change of the node comes here.

@@ -14,10 +14,12 @@
 //! Only what changed is looked at: lanes and services that `observe` marked, timers that are due,
 //! and waiting tasks when there may be room for them. Idle costs nothing.
 
+pub(crate) mod affinity;
 mod lane;
 mod moves;
 mod placing;
 mod plan;
+mod preempting;
 mod rebalance;
 mod rollout;
 mod share;
@@ -74,6 +76,10 @@ pub struct Reconciler {
     turns: BTreeSet<ServiceId>,
     /// Tasks that no node took.
     waiting: BTreeSet<TaskId>,
+    /// Tasks that wait for others to end.
+    nominees: preempting::Nominees,
+    /// Who keeps away from whom; none since a spec changed.
+    affinities: Option<affinity::Affinities>,
     /// There may be room for waiting tasks.
     room: bool,
     reasons: BTreeMap<ServiceId, Timestamp>,
@@ -141,6 +147,14 @@ impl Reconciler {
         for node in &changes.fleet {
             self.observe_node(state, *node);
         }
+        if !changes.specs.is_empty() {
+            self.affinities = None;
+            // A service that others wait to be near to may be there now.
+            self.room = true;
+        }
+        // So may a task of it.
+        let waits = self.affinities.as_ref().is_some_and(|a| a.wait_for_others);
+        self.room |= waits && !changes.bound.is_empty();
         self.lanes.extend(&changes.lanes);
         if !self.postponed.is_empty() {
             for lane in &changes.lanes {
@@ -317,7 +331,7 @@ impl Reconciler {
             verdict.stop.append(&mut verdict.vacate);
         }
         for (task, reason) in &verdict.stop {
-            plan.stop.entry(*reason).or_default().push(*task);
+            plan.stop.entry((*reason).into()).or_default().push(*task);
             self.waiting.remove(task);
         }
         if let Some(task) = verdict.place {
@@ -489,7 +503,7 @@ fn replace(state: &State, service: &Service, lane: Lane, rng: &mut impl Rng, pla
     match service.order() {
         UpdateOrder::StopFirst if !old.is_empty() => {
             let reason = "replaced by a newer version";
-            plan.stop.entry(reason).or_default().extend(old);
+            plan.stop.entry(reason.into()).or_default().extend(old);
         }
         _ => create(service, lane, rng, plan),
     }

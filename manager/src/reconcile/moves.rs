@@ -23,6 +23,7 @@ use ballast_model::{
 };
 use ballast_scheduler::Request;
 
+use super::affinity::peers;
 use super::rebalance::{self, Proposal};
 use super::{Reconciler, Timer};
 use crate::state::{Lane, Service, State, TaskEntry, Update};
@@ -325,7 +326,8 @@ impl Reconciler {
     /// again when either may be different.
     pub(super) fn may_vacate(&mut self, state: &State, service: &Service, lane: Lane) -> bool {
         let budget = service.spec.placement.max_disrupted;
-        let mut request = Request::of(service.id, &service.spec);
+        let peers = peers(state, service);
+        let mut request = Request::of(service.id, &service.spec).among(&peers);
         request.node = self.moves.target(lane);
         let granted = self.disturbed(state, service) < budget
             && match self.scheduler.place(&request) {

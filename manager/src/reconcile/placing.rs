@@ -1,16 +1,19 @@
 //! Where waiting tasks go.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
-use ballast_model::{AssignmentId, Binding, Generation, ServiceId, TaskId, Timestamp};
+use ballast_model::{AssignmentId, Binding, Generation, ServiceId, Slot, TaskId, Timestamp};
 use ballast_scheduler::{Placed, Request};
 use ballast_wire::log::Placement;
 use rand::Rng;
 
+use super::affinity::Affinities;
 use super::lane::refused_on;
 use super::plan::Plan;
+use super::preempting::Victims;
 use super::{LANES_PER_STEP, REASON_INTERVAL, Reconciler, Timer};
-use crate::state::{Lane, State};
+use crate::state::{Lane, Service, State};
 
 /// A task to place: made in this step, or waiting since an earlier one.
 struct Candidate {
@@ -18,6 +21,15 @@ struct Candidate {
     lane: Lane,
     generation: Generation,
     waited: bool,
+}
+
+/// What one round of placing has found out.
+#[derive(Debug, Default)]
+struct Round {
+    /// Tasks of one service ask for the same: what was refused once is refused to all.
+    refused: BTreeMap<ServiceId, String>,
+    gangs: BTreeSet<ServiceId>,
+    victims: Option<Victims>,
 }
 
 impl Reconciler {
@@ -30,9 +42,9 @@ impl Reconciler {
         plan: &mut Plan,
     ) {
         let candidates = self.candidates(state, plan);
-        // Tasks of one service ask for the same: what was refused once is refused to all.
-        let mut refused: BTreeMap<ServiceId, String> = BTreeMap::new();
-        for candidate in candidates {
+        self.nominees.tidy(state);
+        let mut round = Round::default();
+        for (place, candidate) in candidates.iter().enumerate() {
             if plan.place.len() >= LANES_PER_STEP {
                 // The rest has its turn in the next step.
                 self.room = true;
@@ -48,36 +60,23 @@ impl Reconciler {
                 self.waiting.remove(&candidate.task);
                 continue;
             }
-            let target = self.moves.target(candidate.lane);
-            let alike = candidate.lane.pinned.is_none() && target.is_none();
-            if let Some(reason) = refused.get(&id).filter(|_| alike) {
-                let reason = reason.clone();
-                self.wait(state, &candidate, reason, now, plan);
+            if service.spec.placement.gang && candidate.lane.pinned.is_none() {
+                if round.gangs.insert(id) {
+                    let gang: Vec<&Candidate> = candidates[place..]
+                        .iter()
+                        .filter(|other| other.lane.service == id)
+                        .filter(|other| other.generation == service.template)
+                        .collect();
+                    self.place_gang(state, service, &gang, (now, rng), plan);
+                }
                 continue;
             }
-            let mut avoid = refused_on(state, candidate.lane);
-            avoid.extend(self.share.used_up(state, now));
-            let mut request = Request::of(id, &service.spec).avoiding(&avoid);
-            request.node = candidate.lane.pinned.or(target);
-            match self.scheduler.place(&request) {
-                Ok(placed) => {
-                    self.share.start(placed.node, now);
-                    self.reserve(&candidate, placed, rng, plan);
-                }
-                // What was moved stays where it is; one that has stopped already goes elsewhere.
-                Err(_) if target.is_some() && self.abandon(state, candidate.lane) => {
-                    self.waiting.insert(candidate.task);
-                }
-                Err(refusal) => {
-                    let reason = refusal.to_string();
-                    if alike {
-                        refused.insert(id, reason.clone());
-                    }
-                    self.wait(state, &candidate, reason, now, plan);
-                }
+            let placed = self.place_one(state, service, candidate, &mut round, (now, rng), plan);
+            if let Err(reason) = placed {
+                self.wait(state, candidate, reason, now, plan);
             }
         }
-        for id in refused.into_keys() {
+        for id in round.refused.into_keys().chain(round.gangs) {
             let due = self
                 .reasons
                 .get(&id)
@@ -86,6 +85,128 @@ impl Reconciler {
                 self.reasons.insert(id, now);
             }
         }
+    }
+
+    /// Finds a node for a task, or has tasks of lower priority end for it; returns why it waits
+    /// otherwise.
+    fn place_one(
+        &mut self,
+        state: &State,
+        service: &Service,
+        candidate: &Candidate,
+        round: &mut Round,
+        (now, rng): (Timestamp, &mut impl Rng),
+        plan: &mut Plan,
+    ) -> Result<(), String> {
+        let (id, spec) = (service.id, &service.spec);
+        let priority = spec.placement.priority;
+        let target = self.moves.target(candidate.lane);
+        let alike = candidate.lane.pinned.is_none() && target.is_none();
+        if let Some(reason) = self.nominees.waits_for(state, candidate.task) {
+            return Err(reason);
+        }
+        let known = round.refused.get(&id).filter(|_| alike).cloned();
+        let mut avoid = refused_on(state, candidate.lane);
+        avoid.extend(self.share.used_up(state, now));
+        let kept = self.nominees.kept_from(candidate.task, priority);
+        let peers = self.affinities(state).peers(state, id, spec);
+        let mut request = Request::of(id, spec)
+            .avoiding(&avoid)
+            .keeping(&kept)
+            .among(&peers);
+        request.node = candidate.lane.pinned.or(target);
+        let reason = match known {
+            Some(reason) => reason,
+            None => match self.scheduler.place(&request) {
+                Ok(placed) => {
+                    self.share.start(placed.node, now);
+                    self.reserve(candidate, placed, rng, plan);
+                    return Ok(());
+                }
+                // What was moved stays where it is; one that has stopped already goes elsewhere.
+                Err(_) if target.is_some() && self.abandon(state, candidate.lane) => {
+                    self.waiting.insert(candidate.task);
+                    return Ok(());
+                }
+                Err(refusal) => refusal.to_string(),
+            },
+        };
+        if alike {
+            round.refused.insert(id, reason.clone());
+        }
+        let victims = round.victims.get_or_insert_with(|| Victims::of(state));
+        let who = (candidate.task, service);
+        let waits = victims.look(
+            state,
+            &self.scheduler,
+            &mut self.nominees,
+            who,
+            &request,
+            plan,
+        );
+        Err(waits.unwrap_or(reason))
+    }
+
+    /// Places all missing tasks of a service, or none.
+    fn place_gang(
+        &mut self,
+        state: &State,
+        service: &Service,
+        gang: &[&Candidate],
+        (now, rng): (Timestamp, &mut impl Rng),
+        plan: &mut Plan,
+    ) {
+        let reason = match self.try_gang(state, service, gang, (now, rng), plan) {
+            Ok(()) => return,
+            Err(reason) => reason,
+        };
+        for candidate in gang {
+            self.wait(state, candidate, reason.clone(), now, plan);
+        }
+    }
+
+    fn try_gang(
+        &mut self,
+        state: &State,
+        service: &Service,
+        gang: &[&Candidate],
+        (now, rng): (Timestamp, &mut impl Rng),
+        plan: &mut Plan,
+    ) -> Result<(), String> {
+        let bound = state.tasks_of(service.id);
+        let bound = bound.filter(|entry| entry.task.binding.is_some() && state.occupies(entry));
+        let slots: BTreeSet<Slot> = bound
+            .map(|entry| entry.task.slot)
+            .chain(gang.iter().map(|candidate| candidate.lane.slot))
+            .collect();
+        if !service.is_job() && slots.len() < service.slots.len() {
+            let (there, all) = (slots.len(), service.slots.len());
+            return Err(format!("waits for its gang: {there} of {all} are there"));
+        }
+        let spec = &service.spec;
+        let peers = self.affinities(state).peers(state, service.id, spec);
+        let avoid: Vec<_> = gang.iter().map(|c| refused_on(state, c.lane)).collect();
+        let kept: Vec<_> = gang
+            .iter()
+            .map(|c| self.nominees.kept_from(c.task, spec.placement.priority))
+            .collect();
+        let request = Request::of(service.id, spec).among(&peers);
+        let both = avoid.iter().zip(&kept);
+        let requests: Vec<Request<'_>> = both
+            .map(|(avoid, kept)| request.avoiding(avoid).keeping(kept))
+            .collect();
+        let placed = self.scheduler.place_gang(&requests);
+        let placed = placed.map_err(|refusal| refusal.to_string())?;
+        for (candidate, placed) in gang.iter().zip(placed) {
+            self.share.start(placed.node, now);
+            self.reserve(candidate, placed, rng, plan);
+        }
+        Ok(())
+    }
+
+    /// Returns who keeps away from whom, as the specs say now.
+    fn affinities(&mut self, state: &State) -> &Affinities {
+        self.affinities.get_or_insert_with(|| Affinities::of(state))
     }
 
     fn candidates(&mut self, state: &State, plan: &Plan) -> Vec<Candidate> {
@@ -100,6 +221,12 @@ impl Reconciler {
             waited: false,
         });
         let mut candidates = Vec::new();
+        // Who is new in a gang brings those that wait for it.
+        let in_gang = |task: &ballast_wire::log::NewTask| {
+            let service = state.service(task.service);
+            service.is_some_and(|service| service.spec.placement.gang)
+        };
+        self.room |= plan.create.iter().any(in_gang);
         if std::mem::take(&mut self.room) {
             self.waiting.retain(|id| {
                 let waits = |entry: &&crate::state::TaskEntry| {
@@ -123,6 +250,11 @@ impl Reconciler {
             });
         }
         candidates.extend(new);
+        let priority = |candidate: &Candidate| {
+            let service = state.service(candidate.lane.service);
+            service.map_or(0, |service| service.spec.placement.priority)
+        };
+        candidates.sort_by_key(|candidate| Reverse(priority(candidate)));
         candidates
     }
 
@@ -135,6 +267,7 @@ impl Reconciler {
     ) {
         let assignment = AssignmentId::from_bits(rng.next_u64());
         self.waiting.remove(&candidate.task);
+        self.nominees.placed(candidate.task);
         self.reservations.insert(assignment, placed.reservation);
         plan.place.push(Placement {
             task: candidate.task,

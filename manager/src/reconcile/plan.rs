@@ -1,5 +1,6 @@
 //! What one step of the reconciler wants proposed.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use ballast_model::{Desired, TaskId, Timestamp};
@@ -9,7 +10,7 @@ use ballast_wire::log::{Batch, Command, NewTask, Placement};
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     pub updates: Vec<Command>,
-    pub stop: BTreeMap<&'static str, Vec<TaskId>>,
+    pub stop: BTreeMap<Cow<'static, str>, Vec<TaskId>>,
     pub create: Vec<NewTask>,
     pub place: Vec<Placement>,
     pub pending: Vec<(TaskId, String)>,
@@ -23,7 +24,7 @@ impl Plan {
             batch.push(Command::SetDesired {
                 tasks,
                 desired: Desired::Shutdown,
-                reason: reason.to_owned(),
+                reason: reason.into_owned(),
                 time,
             });
         }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ballast_model::{NodeId, Policy, Resources, TaskId, TopologyKey};
 use ballast_scheduler::{Request, Reservation, Scheduler};
 
+use super::affinity::peers;
 use super::moves::{Goal, is_ready, may_move};
 use crate::state::{Lane, Service, State};
 
@@ -114,10 +115,9 @@ impl Search<'_> {
             let Some((most, from)) = fullest else {
                 return;
             };
-            let Ok(placed) = self
-                .scheduler
-                .place(&Request::of(service.id, &service.spec))
-            else {
+            let peers = peers(self.state, service);
+            let request = Request::of(service.id, &service.spec).among(&peers);
+            let Ok(placed) = self.scheduler.place(&request) else {
                 return;
             };
             let to = placed.node;
@@ -193,7 +193,10 @@ impl Search<'_> {
         for movable in tasks {
             let service = self.state.service(movable.lane.service);
             let to = service.and_then(|service| {
-                let request = Request::of(service.id, &service.spec).avoiding(&avoid);
+                let peers = peers(self.state, service);
+                let request = Request::of(service.id, &service.spec)
+                    .avoiding(&avoid)
+                    .among(&peers);
                 let placed = self.scheduler.place(&request).ok()?;
                 held.push(placed.reservation);
                 Some(placed.node)

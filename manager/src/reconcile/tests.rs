@@ -6,6 +6,7 @@ mod modes;
 mod moves;
 mod placing;
 mod recovery;
+mod rules;
 mod scaling;
 mod update;
 

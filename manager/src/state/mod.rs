@@ -12,11 +12,13 @@
 //! Indexes (lanes, bindings, nodes' bindings, names, ports, routes) are kept by the same steps that
 //! change what they index; [`State::check_invariants`] computes them anew for tests.
 
+mod affinity;
 mod applied;
 mod check;
 mod entry;
 mod events;
 mod nodes;
+mod pools;
 mod report;
 mod services;
 mod snapshot;
@@ -28,7 +30,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use ballast_model::{
-    AssignmentId, Event, EventKind, Generation, IngressId, NodeId, ServiceId, Slot, TaskId,
+    AssignmentId, Event, EventKind, Generation, IngressId, NodeId, Pool, ServiceId, Slot, TaskId,
     Timestamp,
 };
 use ballast_wire::join::JoinRole;
@@ -41,6 +43,8 @@ pub use entry::{
     TaskEntry, Template, Update,
 };
 pub use events::EventLog;
+use nodes::NodeChange;
+pub use pools::POOLS;
 pub use snapshot::SnapshotError;
 
 /// Ingresses in a cluster: each agent keeps a connection to every one.
@@ -58,6 +62,7 @@ pub struct State {
     nodes: BTreeMap<NodeId, NodeEntry>,
     node_names: BTreeMap<String, NodeId>,
     ingresses: BTreeMap<IngressId, Ingress>,
+    pools: BTreeMap<String, Pool>,
     tasks: BTreeMap<TaskId, TaskEntry>,
     lanes: BTreeMap<Lane, LaneEntry>,
     assignments: BTreeMap<AssignmentId, AssignmentEntry>,
@@ -256,7 +261,9 @@ impl State {
             | Command::SetNodeStatus { .. }
             | Command::RemoveNode { .. }
             | Command::RegisterIngress { .. }
-            | Command::RemoveIngress { .. } => return self.apply_fleet(command, out),
+            | Command::RemoveIngress { .. }
+            | Command::SetPool { .. }
+            | Command::RemovePool { .. } => return self.apply_fleet(command, out),
             Command::CreateTasks { tasks, time } => self.create_tasks(tasks, *time, out),
             Command::PlaceTasks { placements, time } => self.place_tasks(placements, *time, out),
             Command::SetDesired {
@@ -295,8 +302,18 @@ impl State {
                 node,
                 availability,
                 labels,
+                taints,
+                untaint,
                 time,
-            } => self.update_node(*node, *availability, labels, *time, out)?,
+            } => {
+                let change = NodeChange {
+                    availability: *availability,
+                    labels,
+                    taints,
+                    untaint,
+                };
+                self.update_node(*node, &change, *time, out)?;
+            }
             Command::SetNodeStatus { node, status, time } => {
                 self.set_node_status(*node, *status, *time, out)?;
             }
@@ -310,6 +327,8 @@ impl State {
             Command::RemoveIngress { ingress, .. } => {
                 out.ingresses |= self.ingresses.remove(ingress).is_some();
             }
+            Command::SetPool { pool, time } => self.set_pool(pool, *time, out)?,
+            Command::RemovePool { name, time } => self.remove_pool(name, *time, out)?,
             _ => unreachable!("dispatch sends only the fleet's commands here"),
         }
         Ok(Response::Done)

@@ -5,15 +5,25 @@ use std::net::SocketAddr;
 
 use ballast_model::{
     Allocation, AssignmentId, Availability, EventKind, Generation, Incarnation, IngressId, Node,
-    NodeDescription, NodeId, NodeStatus, Sequence, TaskState, Timestamp, limits,
+    NodeDescription, NodeId, NodeStatus, Sequence, Taint, TaskState, Timestamp, Toleration, limits,
 };
 
+use super::pools::retaint;
 use super::services::free_name;
 use super::tasks::End;
 use super::{About, Changes, INGRESSES, Ingress, Lane, NodeEntry, Rejection, RejectionKind, State};
 
 fn no_node(node: NodeId) -> Rejection {
     Rejection::new(RejectionKind::NotFound, format!("there is no node {node}"))
+}
+
+/// What an operator changes on a node.
+#[derive(Debug)]
+pub(super) struct NodeChange<'a> {
+    pub availability: Option<Availability>,
+    pub labels: &'a BTreeMap<String, Option<String>>,
+    pub taints: &'a [Taint],
+    pub untaint: &'a [Toleration],
 }
 
 impl State {
@@ -50,6 +60,7 @@ impl State {
             self.node_names.remove(&old_name);
         }
         self.node_names.insert(description.name.clone(), id);
+        self.offer(id);
         // Its agent has just connected, and is to be told all.
         out.nodes.insert(id);
         out.fleet.insert(id);
@@ -112,6 +123,7 @@ impl State {
             version: Generation(0),
         };
         self.nodes.insert(id, entry);
+        self.offer(id);
         self.node_names.insert(description.name.clone(), id);
         out.nodes.insert(id);
         out.fleet.insert(id);
@@ -155,14 +167,13 @@ impl State {
     pub(super) fn update_node(
         &mut self,
         id: NodeId,
-        availability: Option<Availability>,
-        labels: &BTreeMap<String, Option<String>>,
+        change: &NodeChange<'_>,
         time: Timestamp,
         out: &mut Changes,
     ) -> Result<(), Rejection> {
         let entry = self.nodes.get_mut(&id).ok_or_else(|| no_node(id))?;
         let mut wanted = entry.node.labels.clone();
-        for (key, value) in labels {
+        for (key, value) in change.labels {
             match value {
                 Some(value) => wanted.insert(key.clone(), value.clone()),
                 None => wanted.remove(key),
@@ -172,16 +183,19 @@ impl State {
             let reason = format!("a node has at most {} labels", limits::LABELS);
             return Err(Rejection::new(RejectionKind::Limit, reason).at("labels"));
         }
-        let availability = availability.unwrap_or(entry.node.availability);
-        if wanted == entry.node.labels && availability == entry.node.availability {
-            return Ok(());
-        }
-        let message = if availability == entry.node.availability {
+        let taints = retaint(&entry.node.taints, change.untaint, change.taints)?;
+        let availability = change.availability.unwrap_or(entry.node.availability);
+        let message = if availability != entry.node.availability {
+            format!("availability is {availability} now")
+        } else if taints != entry.node.taints {
+            "taints changed".to_owned()
+        } else if wanted != entry.node.labels {
             "labels changed".to_owned()
         } else {
-            format!("availability is {availability} now")
+            return Ok(());
         };
         entry.node.labels = wanted;
+        entry.node.taints = taints;
         entry.node.availability = availability;
         out.fleet.insert(id);
         let about = About {

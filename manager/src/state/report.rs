@@ -137,7 +137,13 @@ impl State {
         before.state = state;
         before.pid = seen.pid;
         before.exit = seen.exit;
-        before.message = cut(&seen.message);
+        // Why it was told to end is still why it ends.
+        let told = entry.task.desired == Desired::Shutdown && !before.message.is_empty();
+        if !told {
+            before.message = cut(&seen.message);
+        } else if seen.state == TaskState::Shutdown && !before.message.contains(&seen.message) {
+            before.message = cut(&format!("{}; {}", before.message, seen.message));
+        }
         if moved {
             before.since = seen.since;
             self.note_task(id, event_of(state), time);

@@ -27,6 +27,7 @@ impl State {
             } => {
                 self.check_create(*service, spec)?;
                 self.check_exclusive(spec, &BTreeSet::new(), "")?;
+                self.check_affinities([(spec, String::new())], &BTreeSet::new())?;
                 Ok(self.insert_service(*service, spec, *time, out))
             }
             Command::UpdateService {
@@ -42,7 +43,9 @@ impl State {
                         .at("name")
                         .nearest(Some(current.spec.name.clone())));
                 }
-                self.check_exclusive(spec, &BTreeSet::from([*service]), "")?;
+                let own = BTreeSet::from([*service]);
+                self.check_exclusive(spec, &own, "")?;
+                self.check_affinities([(spec, String::new())], &own)?;
                 Ok(self.change_spec(*service, spec, *time, false, out))
             }
             Command::RollbackService {

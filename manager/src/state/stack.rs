@@ -104,6 +104,9 @@ impl State {
                 }
             }
         }
+        let specs = wanted.iter().enumerate();
+        let specs = specs.map(|(place, wanted)| (&wanted.spec, format!("services[{place}].")));
+        self.check_affinities(specs, &own)?;
         if self.services.len() + made > limits::SERVICES {
             let reason = format!("a cluster has at most {} services", limits::SERVICES);
             return Err(Rejection::new(RejectionKind::Limit, reason));

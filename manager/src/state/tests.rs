@@ -534,6 +534,8 @@ fn command(state: &State, (kind, a, b, c): (u8, u8, u8, u8)) -> Command {
             availability: [None, Some(Availability::Active), Some(Availability::Drain)]
                 [a as usize % 3],
             labels: BTreeMap::from([("zone".to_owned(), (c % 2 == 0).then(|| "b".to_owned()))]),
+            taints: Vec::new(),
+            untaint: Vec::new(),
             time,
         },
         6 | 7 => create_command(state, service, (b, c), time),

@@ -179,6 +179,8 @@ fn availability_of(
         node,
         availability: Some(availability),
         labels: BTreeMap::new(),
+        taints: Vec::new(),
+        untaint: Vec::new(),
         time,
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use ballast_model::{
-    Availability, Desired, Event, EventKind, Generation, Incarnation, NodeStatus, Slot,
+    Availability, Bytes, Desired, Event, EventKind, Generation, Incarnation, MilliCpu, NodeStatus,
+    Pool, Slot,
 };
 use ballast_wire::join::JoinRole;
 use ballast_wire::log::{ClusterInit, Command, JoinSecret, NewTask, Placement, StackService};
@@ -16,7 +17,7 @@ use super::{
 super::named!(command -> Command: "command", COMMAND,
     InitCluster, RotateJoinSecret, CreateService, UpdateService, RollbackService, RemoveService,
     DeployStack, RegisterNode, UpdateNode, SetNodeStatus, RemoveNode, RegisterIngress,
-    RemoveIngress, CreateTasks, PlaceTasks, SetDesired, SetPending, Report, CompleteUpdate,
+    RemoveIngress, SetPool, RemovePool, CreateTasks, PlaceTasks, SetDesired, SetPending, Report, CompleteUpdate,
     PauseUpdate, ForgetTasks, Note);
 
 pub fn commands() -> Vec<Sample<Command>> {
@@ -93,6 +94,8 @@ fn nodes() -> Vec<Command> {
                 ("rack".to_owned(), Some("r1".to_owned())),
                 ("zone".to_owned(), None),
             ]),
+            taints: vec!["gpu=yes:NoSchedule".parse().expect("a taint")],
+            untaint: vec!["spot".parse().expect("a toleration")],
             time: TIME,
         },
         Command::SetNodeStatus {
@@ -102,6 +105,20 @@ fn nodes() -> Vec<Command> {
         },
         Command::RemoveNode {
             node: NODE,
+            time: TIME,
+        },
+        Command::SetPool {
+            pool: Pool {
+                name: "batch".to_owned(),
+                overcommit_cpu_percent: 150,
+                overcommit_memory_percent: 100,
+                reserved_cpu: MilliCpu(500),
+                reserved_memory: Bytes::from_mib(512),
+            },
+            time: TIME,
+        },
+        Command::RemovePool {
+            name: "batch".to_owned(),
             time: TIME,
         },
         Command::RegisterIngress {
