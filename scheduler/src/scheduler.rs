@@ -9,9 +9,9 @@ use ballast_model::{
 
 use crate::explain::explain;
 use crate::fleet::{Entry, Fleet, Offer};
-use crate::index::{Amounts, At, Index, PER_WORD, Remains};
+use crate::index::{Amounts, Ask, At, Index, Order, PER_WORD, Remains};
 use crate::map::IdMap;
-use crate::policy::{Query, Search, Who};
+use crate::policy::{Packer, Plan, Query, Search, Who};
 use crate::refusal::Refusal;
 use crate::request::{Peers, Placed, Request, Reservation};
 use crate::rules::{self, Census, Judged, Occupant, Preemption, Preemptor, Rules, Standing};
@@ -93,6 +93,7 @@ pub struct Scheduler {
     reserved: IdMap<u64, Reserved>,
     committed: IdMap<AssignmentId, Held>,
     queries: IdMap<ServiceId, Known>,
+    packer: Packer,
     tally: Tally,
     /// Grows with each change that could make a refused request fit.
     version: u64,
@@ -182,6 +183,7 @@ impl Scheduler {
         if !self.hold(node, service, claim) {
             return false;
         }
+        self.packer.recall(&claim.resources);
         let held = Held {
             node,
             service,
@@ -469,15 +471,77 @@ impl Scheduler {
             query: Query::new(&mut self.fleet, request.resources, request.placement),
         });
         self.fleet.index.prepare();
+        let query = &known.query;
+        let packs = self.prepare_packing(request, query);
         let mut found = None;
         if !request.avoid.is_empty() {
-            found = self.search_all(request, &known.query, request.avoid);
+            found = self.find(request, query, packs, request.avoid);
         }
         if found.is_none() {
-            found = self.search_all(request, &known.query, &[]);
+            found = self.find(request, query, packs, &[]);
         }
         self.queries.insert(request.service, known);
         found
+    }
+
+    /// Returns whether the request is packed by what else may want the room; learns from it then.
+    fn prepare_packing(&mut self, request: &Request<'_>, query: &Query) -> bool {
+        let wanted = request.resources;
+        let packs = query.plan == Plan::Plain(Order::Fullest)
+            && self.packer.concerns(request.placement.policy, wanted);
+        if !packs {
+            return false;
+        }
+        self.packer.know(wanted, self.fleet.classes());
+        self.packer.note(wanted, &query.allowed);
+        self.packer.learn(&self.fleet.index);
+        wanted.devices.count > 0 || self.packer.is_near_devices(&query.allowed)
+    }
+
+    fn find(
+        &mut self,
+        request: &Request<'_>,
+        query: &Query,
+        packs: bool,
+        avoid: &[NodeId],
+    ) -> Option<(At, Offer)> {
+        if !packs {
+            return self.search_all(request, query, avoid);
+        }
+        if request.resources.devices.count == 0 {
+            let plain = self.packer.without_devices(&query.allowed);
+            if !plain.is_empty() {
+                let found = self.search_all(request, &query.within(plain), avoid);
+                if found.is_some() {
+                    return found;
+                }
+            }
+        }
+        self.pack(request, query, avoid)
+    }
+
+    fn pack(
+        &mut self,
+        request: &Request<'_>,
+        query: &Query,
+        avoid: &[NodeId],
+    ) -> Option<(At, Offer)> {
+        let policy = request.placement.policy;
+        let task = self.packer.task(policy, request.resources, &query.allowed);
+        let (ledger, index, _, _, entries) = self.fleet.ledger_mut(request.service);
+        let skip = (query.most > 0).then(|| ledger.full(index, query.most));
+        let ask = Ask {
+            demand: &query.demand,
+            allowed: &query.allowed,
+            skip,
+            order: Order::Fullest,
+        };
+        let judge = |at: At| {
+            let entry: &Entry = entries[at as usize].as_ref().expect("a known node");
+            judge_room(entry, request, query, avoid)
+        };
+        let take = |at: At, offer: Offer| take_words(index, at, offer);
+        self.packer.find(index, &ask, &task, judge, take)
     }
 
     fn search_all(
@@ -489,13 +553,7 @@ impl Scheduler {
         let (ledger, index, _, topologies, entries) = self.fleet.ledger_mut(request.service);
         let judge = |at: At| {
             let entry: &Entry = entries[at as usize].as_ref().expect("a known node");
-            let fits =
-                !avoid.contains(&entry.node.id) && query.loose.iter().all(|c| entry.node.meets(c));
-            if fits {
-                entry.judge_room(request).ok()
-            } else {
-                None
-            }
+            judge_room(entry, request, query, avoid)
         };
         let mut search = Search {
             index,
@@ -595,6 +653,21 @@ impl Scheduler {
             peers: request.peers.clone(),
             refusal: refusal.clone(),
         }));
+    }
+}
+
+/// Returns what a node of an allowed class would give.
+fn judge_room(
+    entry: &Entry,
+    request: &Request<'_>,
+    query: &Query,
+    avoid: &[NodeId],
+) -> Option<Offer> {
+    let may = !avoid.contains(&entry.node.id) && query.loose.iter().all(|c| entry.node.meets(c));
+    if may {
+        entry.judge_room(request).ok()
+    } else {
+        None
     }
 }
 

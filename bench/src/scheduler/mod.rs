@@ -4,12 +4,14 @@
 //! which [`Options::wants`] does not. Add yours to [`GROUPS`].
 
 pub mod fleet;
+pub mod packing;
 mod rebuild;
 
 use crate::{Bench, Figure, Options};
 
 /// The groups of cases, by name, in the order in which they run.
-const GROUPS: [(&str, fn(&Options) -> Vec<Figure>); 1] = [("rebuild", rebuild::run)];
+const GROUPS: [(&str, fn(&Options) -> Vec<Figure>); 2] =
+    [("rebuild", rebuild::run), ("packing", packing::run)];
 
 /// Measures every group.
 pub fn run(options: &Options) -> Bench {

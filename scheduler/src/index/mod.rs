@@ -41,6 +41,6 @@ mod words;
 
 pub(crate) use block::BitSet;
 pub(crate) use lanes::{DEVICES, Lanes, PER_WORD, Remains, WORDS, remaining};
-pub(crate) use line::{Demand, Extra, Grant};
+pub(crate) use line::{Demand, Extra, Grant, Line};
 pub(crate) use nodes::{Allowed, Ask, At, Candidate, Classes, Index, Order, Stock};
 pub(crate) use words::{Amounts, Fields};

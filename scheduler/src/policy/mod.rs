@@ -6,6 +6,7 @@
 //! | spread | order |
 //! | --- | --- |
 //! | none | least free CPU × memory (quantised) |
+//! | none, and devices are wanted or near | where it leaves the least that is useless to others |
 //! | none, and nothing is reserved | fewest tasks: there is nothing to pack by |
 //! | node | fewest tasks of the service; nodes that have none by fewest tasks |
 //! | label | the label value with the fewest tasks of the service, then as for node |
@@ -14,14 +15,20 @@
 //! change. [`Search`] runs it: with `judge`, which says whether a node will do and with what, and
 //! `take`, which reserves there.
 
+mod board;
+mod fragments;
+mod packer;
 mod search;
+mod shape;
+mod workload;
 
 use ballast_model::{Constraint, Placement, Policy, Resources, TopologyKey};
 
+pub(crate) use packer::Packer;
 pub(crate) use search::{Search, Who};
 
 use crate::fleet::Fleet;
-use crate::index::{Allowed, Amounts, Demand, Order};
+use crate::index::{Allowed, Amounts, Classes, Demand, Order};
 
 /// What is spread over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +130,14 @@ impl Query {
             plan,
             most: placement.max_replicas_per_node,
             version: classes.version(),
+        }
+    }
+
+    /// Returns the same query for these classes only.
+    pub(crate) fn within(&self, classes: Classes) -> Self {
+        Self {
+            allowed: Allowed::Some(classes),
+            ..self.clone()
         }
     }
 

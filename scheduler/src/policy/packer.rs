@@ -1,0 +1,322 @@
+//! Packing by what else may want the room: the policies for devices.
+//!
+//! A task goes to the node where the least becomes useless to what is typically asked for
+//! ([`Measure`]), plus, for our own policy, a price on devices that tasks with little choice
+//! compete for ([`Workload::contention`]). Among equal nodes the first in the order of ids wins.
+//!
+//! What is typical is learnt from the requests themselves; see `workload`.
+
+use ballast_model::{Policy, Resources};
+
+use super::board::{Board, ShapeId, Stamp};
+use super::fragments::Measure;
+use super::shape::{DEVICES, Room, Shape, WHOLE, mib};
+use super::workload::Workload;
+use crate::fleet::ClassTable;
+use crate::index::{Allowed, Amounts, Ask, At, Classes, Index, Line, Remains, remaining};
+
+/// Kinds of devices that are learnt; tasks that want further ones are packed by fullness.
+pub(crate) const KINDS: usize = 8;
+/// Nodes that fit and are weighed for one decision; more would not make it better by much.
+pub(crate) const CANDIDATES: usize = 4096;
+/// A class that is wanted by this much more than the least wanted one costs nothing yet.
+const SLACK: f64 = 0.05;
+/// Notes that came while a fleet has more nodes than so many times them wait with the refresh,
+/// which looks at every node.
+const NODES_PER_NOTE: usize = 16;
+
+/// What was learnt of one kind of device.
+#[derive(Debug)]
+struct Kind {
+    name: String,
+    workload: Workload,
+    notes: u64,
+    boards: [Board; 2],
+    /// Which classes the masks and the reaches are of.
+    version: Option<u64>,
+    /// Which devices of a node are of this kind, a bit each, by class.
+    masks: Vec<u16>,
+}
+
+impl Kind {
+    /// Takes in which classes there are.
+    fn know(&mut self, classes: &ClassTable) {
+        let mask = |class| {
+            let devices = classes.specimen(class).offered.devices.iter();
+            let of_kind = devices.take(DEVICES).zip(0u32..);
+            let of_kind = of_kind.filter(|(device, _)| device.kind == self.name);
+            of_kind.fold(0u16, |mask, (_, place)| mask | 1 << place)
+        };
+        let count = u32::try_from(classes.len()).expect("few classes");
+        self.masks = (0..count).map(mask).collect();
+        self.workload.forget_reaches();
+        self.boards.iter_mut().for_each(Board::forget);
+    }
+
+    /// Returns how many devices are free in each class.
+    fn free(&self, index: &Index) -> Vec<f64> {
+        let mut free = vec![0.0; self.masks.len()];
+        for line in index.iter().map(|at| index.line(at)) {
+            let class = line.class() as usize;
+            if line.is_open() && self.masks[class] != 0 {
+                let room = room(line.free(), &line.remains(), self.masks[class]);
+                free[class] += f64::from(room.free()) / f64::from(WHOLE);
+            }
+        }
+        free
+    }
+}
+
+/// The packing policies and what they have learnt.
+#[derive(Debug, Default)]
+pub(crate) struct Packer {
+    kinds: Vec<Kind>,
+    /// Nodes that fit, for one decision: cost, place in the order, node.
+    found: Vec<(i64, usize, At)>,
+}
+
+/// One task that is to be weighed against nodes.
+#[derive(Debug)]
+pub(crate) struct Task {
+    measure: Measure,
+    /// For each kind the shape and its place on the board.
+    shapes: Vec<(Shape, ShapeId)>,
+    /// What a device costs by class, of the kind that is wanted; empty if none is.
+    prices: Vec<i64>,
+}
+
+impl Packer {
+    /// Returns whether a request is packed here: a policy says so, and it wants devices, or devices
+    /// that others want may be near what it takes.
+    pub(crate) fn concerns(&self, policy: Policy, wanted: &Resources) -> bool {
+        let known = self
+            .kinds
+            .iter()
+            .any(|kind| kind.name == wanted.devices.kind);
+        match policy {
+            Policy::Binpack | Policy::Spread => false,
+            Policy::Auto | Policy::Fgd if wanted.devices.count > 0 => {
+                known || self.kinds.len() < KINDS
+            }
+            Policy::Auto | Policy::Fgd => !self.kinds.is_empty() && !wanted.is_empty(),
+        }
+    }
+
+    /// Takes in what a request is about: the classes there are, and its kind of device.
+    pub(crate) fn know(&mut self, wanted: &Resources, classes: &ClassTable) {
+        self.meet(wanted);
+        for kind in &mut self.kinds {
+            if kind.version != Some(classes.version()) {
+                kind.version = Some(classes.version());
+                kind.know(classes);
+            }
+        }
+    }
+
+    fn meet(&mut self, wanted: &Resources) {
+        let name = &wanted.devices.kind;
+        let known = self.kinds.iter().any(|kind| kind.name == *name);
+        if wanted.devices.count > 0 && !known && self.kinds.len() < KINDS {
+            self.kinds.push(Kind {
+                name: name.clone(),
+                workload: Workload::default(),
+                notes: 0,
+                boards: [Measure::Usable, Measure::Published].map(Board::new),
+                version: None,
+                masks: Vec::new(),
+            });
+        }
+    }
+
+    /// Notes that a task was asked for that may go to these classes.
+    pub(crate) fn note(&mut self, wanted: &Resources, allowed: &Allowed) {
+        let kind = self
+            .kinds
+            .iter_mut()
+            .find(|kind| kind.name == wanted.devices.kind);
+        if let Some(kind) = kind.filter(|_| wanted.devices.count > 0) {
+            kind.workload.note(shape(wanted, &kind.name), allowed);
+            kind.notes += 1;
+        }
+    }
+
+    /// Notes a task that runs already: what is asked for next may be like it.
+    pub(crate) fn recall(&mut self, wanted: &Resources) {
+        if wanted.devices.count > 0 {
+            self.meet(wanted);
+            self.note(wanted, &Allowed::All);
+        }
+    }
+
+    /// Learns from what was noted, if it is time.
+    ///
+    /// # Complexity
+    /// A pass over the nodes, less than once for each of [`NODES_PER_NOTE`] of them.
+    pub(crate) fn learn(&mut self, index: &Index) {
+        for kind in &mut self.kinds {
+            let notes = usize::try_from(kind.notes).unwrap_or(usize::MAX);
+            let enough = notes.saturating_mul(NODES_PER_NOTE) >= index.len();
+            if kind.workload.is_due() && enough {
+                kind.notes = 0;
+                kind.workload.refresh(&kind.free(index));
+                kind.boards.iter_mut().for_each(Board::reweigh);
+            }
+        }
+    }
+
+    /// Returns the task that is to be weighed.
+    pub(crate) fn task(&mut self, policy: Policy, wanted: &Resources, allowed: &Allowed) -> Task {
+        let measure = match policy {
+            Policy::Fgd => Measure::Published,
+            _ => Measure::Usable,
+        };
+        let mut prices = Vec::new();
+        let mut shapes = Vec::with_capacity(self.kinds.len());
+        for kind in &mut self.kinds {
+            let shape = shape(wanted, &kind.name);
+            if shape.count > 0 && measure == Measure::Usable {
+                prices = prices_of(kind, &shape, allowed);
+            }
+            shapes.push((shape, kind.boards[measure as usize].shape(shape)));
+        }
+        Task {
+            measure,
+            shapes,
+            prices,
+        }
+    }
+
+    /// Returns whether a class among those allowed has a device of a kind that is known.
+    pub(crate) fn is_near_devices(&self, allowed: &Allowed) -> bool {
+        self.kinds.iter().any(|kind| {
+            let mut classes = (0u32..).zip(&kind.masks);
+            classes.any(|(class, mask)| *mask != 0 && allowed.contains(class))
+        })
+    }
+
+    /// Returns the classes, among those allowed, that have no device of a kind that is known.
+    pub(crate) fn without_devices(&self, allowed: &Allowed) -> Classes {
+        let classes = self.kinds.iter().map(|kind| kind.masks.len()).min();
+        let classes = 0..u32::try_from(classes.unwrap_or(0)).expect("few classes");
+        classes
+            .filter(|&class| allowed.contains(class))
+            .filter(|&class| {
+                self.kinds
+                    .iter()
+                    .all(|kind| kind.masks[class as usize] == 0)
+            })
+            .collect()
+    }
+
+    /// Returns what a task costs on a node: the less, the better. Nothing if it does not fit.
+    pub(crate) fn weigh(&mut self, task: &Task, at: At, line: &Line) -> Option<i64> {
+        let (class, free, remains) = (line.class(), line.free(), line.remains());
+        let stamp: Stamp = [free.0, remains[0].0, remains[1].0];
+        let mut cost = task.prices.get(class as usize).copied().unwrap_or(0);
+        for (kind, (shape, id)) in self.kinds.iter_mut().zip(&task.shapes) {
+            let mask = kind.masks.get(class as usize).copied().unwrap_or(0);
+            if mask == 0 {
+                if shape.count > 0 {
+                    return None;
+                }
+                continue;
+            }
+            let board = &mut kind.boards[task.measure as usize];
+            let state = board.state(at, stamp, class, || room(free, &remains, mask));
+            cost += board.rise(&kind.workload, shape, *id, state)?;
+        }
+        Some(cost)
+    }
+
+    /// Finds the node where a task costs least, the first of equals in the order of ids, that
+    /// `judge` accepts and `take` reserves.
+    ///
+    /// # Complexity
+    /// One pass over the nodes until [`CANDIDATES`] fit.
+    pub(crate) fn find<T, G>(
+        &mut self,
+        index: &Index,
+        ask: &Ask<'_>,
+        task: &Task,
+        mut judge: impl FnMut(At) -> Option<T>,
+        mut take: impl FnMut(At, T) -> Option<G>,
+    ) -> Option<(At, G)> {
+        let mut found = std::mem::take(&mut self.found);
+        found.clear();
+        for at in index.iter() {
+            let line = index.line(at);
+            if !line.is_open()
+                || !ask.allowed.contains(line.class())
+                || !line.free().takes(ask.demand.amounts)
+                || ask.skip.is_some_and(|skip| skip.contains(index.rank(at)))
+            {
+                continue;
+            }
+            if let Some(cost) = self.weigh(task, at, line) {
+                found.push((cost, found.len(), at));
+            }
+            if found.len() == CANDIDATES {
+                break;
+            }
+        }
+        let mut taken = None;
+        while let Some(&best) = found.iter().min() {
+            let (_, _, at) = best;
+            taken = judge(at)
+                .and_then(|offer| take(at, offer))
+                .map(|grant| (at, grant));
+            if taken.is_some() {
+                index.touch(at);
+                break;
+            }
+            found.retain(|other| *other != best);
+        }
+        self.found = found;
+        taken
+    }
+}
+
+/// Returns what a node has left, with its devices of a mask.
+fn room(free: Amounts, remains: &Remains, mask: u16) -> Room {
+    let cpu = u32::try_from(free.cpu().max(0)).unwrap_or(u32::MAX);
+    let memory = mib(u64::try_from(free.memory().max(0)).unwrap_or(0), false);
+    let places = (0..DEVICES).filter(|place| mask >> place & 1 == 1);
+    Room::new(cpu, memory, places.map(|place| remaining(remains, place)))
+}
+
+/// Returns what a request wants, seen from one kind of device.
+fn shape(wanted: &Resources, kind: &str) -> Shape {
+    let devices = &wanted.devices;
+    let (count, milli) = if devices.kind == kind {
+        (devices.count, devices.milli)
+    } else {
+        (0, 0)
+    };
+    Shape {
+        cpu: wanted.cpu.0,
+        memory: mib(wanted.memory.0, true),
+        count,
+        milli,
+    }
+}
+
+/// Returns what the devices of a task cost by class: as much as they are more contended than in the
+/// class that it can have with the least contention.
+fn prices_of(kind: &Kind, shape: &Shape, allowed: &Allowed) -> Vec<i64> {
+    let classes = || (0u32..).zip(&kind.masks).filter(|(_, mask)| **mask != 0);
+    let least = classes()
+        .filter(|(class, _)| allowed.contains(*class))
+        .map(|(class, _)| kind.workload.contention(class))
+        .min_by(f64::total_cmp)
+        .filter(|least| *least > 0.0);
+    let Some(least) = least else {
+        return Vec::new();
+    };
+    let mut prices = vec![0; kind.masks.len()];
+    for (class, _) in classes() {
+        let more = (kind.workload.contention(class) / least - 1.0 - SLACK).max(0.0);
+        let price = more * f64::from(shape.total()) / f64::from(WHOLE);
+        prices[class as usize] = super::board::weight(Measure::Usable, price);
+    }
+    prices
+}
