@@ -4,14 +4,20 @@
 //! which [`Options::wants`] does not. Add yours to [`GROUPS`].
 
 pub mod fleet;
+mod numa;
 pub mod packing;
 mod rebuild;
+mod replay;
 
 use crate::{Bench, Figure, Options};
 
 /// The groups of cases, by name, in the order in which they run.
-const GROUPS: [(&str, fn(&Options) -> Vec<Figure>); 2] =
-    [("rebuild", rebuild::run), ("packing", packing::run)];
+const GROUPS: [(&str, fn(&Options) -> Vec<Figure>); 4] = [
+    ("rebuild", rebuild::run),
+    ("packing", packing::run),
+    ("numa", numa::run),
+    ("replay", replay::run),
+];
 
 /// Measures every group.
 pub fn run(options: &Options) -> Bench {
