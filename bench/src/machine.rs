@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -42,4 +43,12 @@ pub fn describe() -> Value {
         "kernel": line("/proc/sys/kernel/osrelease", ""),
         "load_before": line("/proc/loadavg", ""),
     })
+}
+
+/// Returns how long this thread has been on a processor: what a busy machine does not distort.
+/// Zero where the kernel does not say.
+pub fn thread_cpu() -> Duration {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanos = stat.split_whitespace().next();
+    Duration::from_nanos(nanos.and_then(|text| text.parse().ok()).unwrap_or(0))
 }

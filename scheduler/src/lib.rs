@@ -11,6 +11,7 @@
 //!
 //! * [`request`]: what is asked, what is answered, and the reservation between
 //! * [`refusal`]: why no node takes it
+//! * [`Pool`]: the same index for several threads
 //! * `index`: what each node has free, in atomic words, and files that find the right node
 //! * `fleet`: nodes around the index, their equivalence classes, the tasks of each service
 //! * `policy`: which of the nodes that fit is best
@@ -26,6 +27,7 @@ mod fleet;
 mod index;
 mod map;
 mod policy;
+mod pool;
 mod ports;
 pub mod rebalance;
 pub mod refusal;
@@ -34,6 +36,7 @@ mod rules;
 mod scheduler;
 mod sync;
 
+pub use pool::{Pool, Taken, Wanted, Worker};
 pub use refusal::{Excluded, NearestMiss, Reason, Refusal};
 pub use request::{Peers, Placed, Repelling, Request, Reservation};
 pub use rules::{Preemption, Standing};

@@ -54,14 +54,6 @@ impl<K: Copy + Eq + Hash + Ord, V> IdMap<K, V> {
         self.0.len()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub(crate) fn clear(&mut self) {
-        self.0.clear();
-    }
-
     /// Keeps the entries that pass; whether one does must not depend on the others.
     pub(crate) fn retain(&mut self, mut passes: impl FnMut(&V) -> bool) {
         self.0.retain(|_, value| passes(value));
@@ -86,6 +78,82 @@ impl<K: Copy + Eq + Hash + Ord, V> IdMap<K, V> {
         for (&key, value) in &mut self.0 {
             visit(key, value);
         }
+    }
+}
+
+/// Large values by id: a list of them, and their places by id, so that a million of them are
+/// written one after the other and not all over twice the memory.
+#[derive(Debug, Clone)]
+pub(crate) struct IdSlab<K, V> {
+    places: IdMap<K, u32>,
+    values: Vec<Option<V>>,
+    vacant: Vec<u32>,
+}
+
+impl<K, V> Default for IdSlab<K, V> {
+    fn default() -> Self {
+        Self {
+            places: IdMap::default(),
+            values: Vec::new(),
+            vacant: Vec::new(),
+        }
+    }
+}
+
+impl<K: Copy + Eq + Hash + Ord, V> IdSlab<K, V> {
+    pub(crate) fn get(&self, key: K) -> Option<&V> {
+        let place = *self.places.get(key)?;
+        self.values[place as usize].as_ref()
+    }
+
+    pub(crate) fn contains(&self, key: K) -> bool {
+        self.places.contains(key)
+    }
+
+    /// Adds a value; returns whether the key was new. If it was not, nothing changes.
+    pub(crate) fn insert(&mut self, key: K, value: V) -> bool {
+        if self.contains(key) {
+            return false;
+        }
+        let place = if let Some(place) = self.vacant.pop() {
+            self.values[place as usize] = Some(value);
+            place
+        } else {
+            self.values.push(Some(value));
+            u32::try_from(self.values.len() - 1).expect("fewer values than 2^32")
+        };
+        self.places.insert(key, place);
+        true
+    }
+
+    pub(crate) fn remove(&mut self, key: K) -> Option<V> {
+        let place = self.places.remove(key)?;
+        self.vacant.push(place);
+        self.values[place as usize].take()
+    }
+
+    pub(crate) fn reserve(&mut self, more: usize) {
+        self.places.reserve(more);
+        self.values.reserve(more);
+    }
+
+    /// Keeps the values that pass; whether one does must not depend on the others.
+    pub(crate) fn retain(&mut self, mut passes: impl FnMut(&V) -> bool) {
+        let (values, vacant) = (&mut self.values, &mut self.vacant);
+        self.places.retain(|&place| {
+            let slot = &mut values[place as usize];
+            let keep = slot.as_ref().is_some_and(&mut passes);
+            if !keep {
+                *slot = None;
+                vacant.push(place);
+            }
+            keep
+        });
+    }
+
+    /// Returns the keys in their order.
+    pub(crate) fn sorted_keys(&self) -> Vec<K> {
+        self.places.sorted_keys()
     }
 }
 

@@ -10,7 +10,7 @@ use ballast_model::{
 use crate::explain::explain;
 use crate::fleet::{Entry, Fleet, Offer};
 use crate::index::{Amounts, Ask, At, Index, Order, PER_WORD, Remains};
-use crate::map::IdMap;
+use crate::map::{IdMap, IdSlab};
 use crate::policy::{Packer, Plan, Query, Search, Who};
 use crate::refusal::Refusal;
 use crate::request::{Peers, Placed, Request, Reservation};
@@ -91,7 +91,7 @@ pub struct Scheduler {
     /// Nodes that have taints.
     tainted: BTreeSet<NodeId>,
     reserved: IdMap<u64, Reserved>,
-    committed: IdMap<AssignmentId, Held>,
+    committed: IdSlab<AssignmentId, Held>,
     queries: IdMap<ServiceId, Known>,
     packer: Packer,
     tally: Tally,
@@ -257,8 +257,8 @@ impl Scheduler {
             true
         };
         if holds {
-            let before = self.committed.insert(assignment, held);
-            assert!(before.is_none(), "assignment {assignment} committed twice");
+            let fresh = self.committed.insert(assignment, held);
+            assert!(fresh, "assignment {assignment} committed twice");
         }
     }
 

@@ -4,15 +4,18 @@
 //! which [`Options::wants`] does not. Add yours to [`GROUPS`].
 
 pub mod fleet;
+mod naive;
 mod numa;
 pub mod packing;
 mod rebuild;
 mod replay;
+mod throughput;
 
 use crate::{Bench, Figure, Options};
 
 /// The groups of cases, by name, in the order in which they run.
-const GROUPS: [(&str, fn(&Options) -> Vec<Figure>); 4] = [
+const GROUPS: [(&str, fn(&Options) -> Vec<Figure>); 5] = [
+    ("throughput", throughput::run),
     ("rebuild", rebuild::run),
     ("packing", packing::run),
     ("numa", numa::run),

@@ -29,6 +29,7 @@ pub fn run(options: &Options) -> Vec<Figure> {
     let mut times = Vec::new();
     let mut built = Scheduler::new();
     for _ in 0..options.runs.unwrap_or(5) {
+        drop(std::mem::take(&mut built));
         let begin = Instant::now();
         built = Scheduler::rebuild(&nodes, bindings.iter().map(|(s, binding)| (*s, binding)));
         times.push(begin.elapsed().as_secs_f64() * 1e3);

@@ -1,8 +1,7 @@
 //! One node, as the scheduler knows it.
 
 use ballast_model::{
-    Allocation, Availability, Bytes, Claim, MilliCpu, Node, NodeStatus, Resources, ServiceId,
-    Shortage, fits, fits_amounts,
+    Allocation, Bytes, Claim, MilliCpu, Node, Resources, ServiceId, Shortage, fits, fits_amounts,
 };
 
 use crate::devices;
@@ -86,6 +85,9 @@ impl Entry {
 
     /// Returns what each device has left.
     pub(crate) fn remains(&self) -> Remains {
+        if self.node.offered.devices.is_empty() {
+            return Remains::default();
+        }
         let left = |place: usize| {
             let whole = u32::from(place < self.node.offered.devices.len()) * devices_whole();
             u16::try_from(whole.saturating_sub(self.taken.device(place))).unwrap_or(0)
@@ -95,27 +97,10 @@ impl Entry {
         std::array::from_fn(|word| Lanes::of(each[word * per_word..][..per_word].iter().copied()))
     }
 
-    /// Returns the claim that the request would make here, its ports chosen.
+    /// Returns the claim that the request would make here, its devices, sockets and ports chosen.
     ///
     /// # Errors
-    /// The first rule that excludes this node, in the order of [`Reason`].
-    pub(crate) fn judge(&self, request: &Request<'_>) -> Result<Offer, Reason> {
-        match (self.node.status, self.node.availability) {
-            (NodeStatus::Down, _) => return Err(Reason::Down),
-            (NodeStatus::Suspect, _) => return Err(Reason::Suspect),
-            (NodeStatus::Ready, Availability::Drain) => return Err(Reason::Drained),
-            (NodeStatus::Ready, Availability::Pause) => return Err(Reason::Paused),
-            (NodeStatus::Ready, Availability::Active) => {}
-        }
-        let constraints = &request.placement.constraints;
-        if let Some(broken) = constraints.iter().find(|c| !self.node.meets(c)) {
-            return Err(Reason::Constraint(broken.to_string()));
-        }
-        self.judge_room(request)
-    }
-
-    /// Returns the same as [`Self::judge`] for a node that may take tasks and meets the
-    /// constraints.
+    /// What is short first, or the most replicas that a node may have.
     pub(crate) fn judge_room(&self, request: &Request<'_>) -> Result<Offer, Reason> {
         let most = request.placement.max_replicas_per_node;
         if most > 0 && self.tasks_of(request.service) >= most {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use ballast_model::NodeId;
 
-use super::topology::{Topology, Value};
+use super::topology::Topology;
 use crate::index::{At, BitSet, Index};
 use crate::map::IdMap;
 
@@ -31,20 +31,20 @@ pub(crate) struct Ledger {
     places: Vec<Places>,
 }
 
+/// Values up to which the one with the fewest tasks is looked for; more are kept in order.
+const LOOKED_THROUGH: usize = 64;
+
 /// Tasks by the values of one label.
 #[derive(Debug)]
-struct Places {
+pub(crate) struct Places {
     topology: usize,
+    /// By the values' places in their order.
     counts: Vec<u32>,
-    /// Fewest tasks first.
-    order: BTreeSet<(u32, Value, u32)>,
+    /// Fewest tasks first, if there are many values.
+    order: Option<BTreeSet<(u32, u32)>>,
 }
 
 impl Ledger {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.counts.is_empty()
-    }
-
     /// Returns how many tasks are on a node.
     pub(crate) fn count(&self, at: At) -> u32 {
         self.counts.get(at).copied().unwrap_or(0)
@@ -114,8 +114,9 @@ impl Ledger {
         }
         for places in &mut self.places {
             let topology = &topologies[places.topology];
-            if let Some(number) = topology.number(at) {
-                places.change(topology, number, to.wrapping_sub(from).cast_signed());
+            // A value that came since moved the places: made anew when it is asked for.
+            if let (Some(position), true) = (topology.position(at), places.is_of(topology)) {
+                places.change(position, to.wrapping_sub(from).cast_signed());
             }
         }
     }
@@ -151,59 +152,67 @@ impl Ledger {
         })
     }
 
-    /// Returns the values of a label by how many tasks are there, fewest first, with the number of
-    /// each value.
-    pub(crate) fn places(
-        &mut self,
-        number: usize,
-        topologies: &[Topology],
-    ) -> &BTreeSet<(u32, Value, u32)> {
+    /// Returns how many tasks are where by the values of a label.
+    pub(crate) fn places(&mut self, number: usize, topologies: &[Topology]) -> &Places {
         let topology = &topologies[number];
         let known = self
             .places
             .iter()
             .position(|places| places.topology == number);
+        let known = known.filter(|&known| self.places[known].is_of(topology));
         let known = known.unwrap_or_else(|| {
-            let mut places = Places {
-                topology: number,
-                counts: Vec::new(),
-                order: BTreeSet::new(),
-            };
-            places.extend(topology);
+            self.places.retain(|places| places.topology != number);
+            let mut counts = vec![0; topology.len()];
             self.counts.each(|at, &count| {
-                if let Some(value) = topology.number(at) {
-                    places.change(topology, value, count.cast_signed());
+                if let Some(position) = topology.position(at) {
+                    counts[position as usize] += count;
                 }
             });
-            self.places.push(places);
+            self.places.push(Places::new(number, counts));
             self.places.len() - 1
         });
-        self.places[known].extend(topology);
-        &self.places[known].order
+        &self.places[known]
     }
 }
 
 impl Places {
-    /// Takes in values that came since.
-    fn extend(&mut self, topology: &Topology) {
-        while self.counts.len() < topology.values().len() {
-            let number = self.counts.len();
-            self.counts.push(0);
-            let value = topology.values()[number].clone();
-            let number = u32::try_from(number).expect("fewer values than nodes");
-            self.order.insert((0, value, number));
+    fn new(topology: usize, counts: Vec<u32>) -> Self {
+        let many = counts.len() > LOOKED_THROUGH;
+        let order = many.then(|| counts.iter().copied().zip(0..).collect());
+        Self {
+            topology,
+            counts,
+            order,
         }
     }
 
-    fn change(&mut self, topology: &Topology, number: u32, by: i32) {
-        self.extend(topology);
-        let count = &mut self.counts[number as usize];
-        let value = &topology.values()[number as usize];
-        let mut entry = (*count, value.clone(), number);
-        self.order.remove(&entry);
+    fn is_of(&self, topology: &Topology) -> bool {
+        self.counts.len() == topology.len()
+    }
+
+    fn change(&mut self, position: u32, by: i32) {
+        let count = &mut self.counts[position as usize];
+        let before = *count;
         *count = count.saturating_add_signed(by);
-        entry.0 = *count;
-        self.order.insert(entry);
+        if let Some(order) = &mut self.order {
+            order.remove(&(before, position));
+            order.insert((*count, position));
+        }
+    }
+
+    /// Returns the tasks and the place of the value that comes after `last`: fewest tasks first,
+    /// then in the order of values.
+    pub(crate) fn after(&self, last: Option<(u32, u32)>) -> Option<(u32, u32)> {
+        if let Some(order) = &self.order {
+            let Some(last) = last else {
+                return order.first().copied();
+            };
+            let after = std::ops::Bound::Excluded(last);
+            let mut rest = order.range((after, std::ops::Bound::Unbounded));
+            return rest.next().copied();
+        }
+        let all = self.counts.iter().copied().zip(0..);
+        all.filter(|&place| Some(place) > last).min()
     }
 }
 

@@ -9,14 +9,16 @@ mod entry;
 mod ledger;
 mod topology;
 
+use std::collections::BTreeMap;
+
 use ballast_model::{Bytes, Claim, MilliCpu, Node, NodeId, NodeKey, ServiceId};
 
 pub(crate) use class::ClassTable;
 pub(crate) use entry::{Entry, Offer};
 pub(crate) use ledger::Ledger;
-pub(crate) use topology::{Topology, Value};
+pub(crate) use topology::Topology;
 
-use crate::index::{Amounts, At, Fields, Index, Stock};
+use crate::index::{Amounts, At, Custom, DEVICES, Extra, Fields, Index, PortMap, Stock};
 use crate::map::IdMap;
 
 /// Labels that are kept as topologies. A service that spreads over one more takes the place of the
@@ -74,11 +76,6 @@ impl Fleet {
 
     pub(crate) fn topologies(&self) -> &[Topology] {
         &self.topologies
-    }
-
-    /// Returns the tasks of a service, if it has any.
-    pub(crate) fn ledger(&self, service: ServiceId) -> Option<&Ledger> {
-        self.ledgers.get(service)
     }
 
     /// Returns a service's ledger to ask for orders of it, with what it needs for the answer.
@@ -192,6 +189,36 @@ impl Fleet {
         let ledger = self.ledgers.get_mut(service).expect("a counted service");
         ledger.sub(at, &self.index, &self.topologies);
         self.set_free(at);
+    }
+
+    /// Stocks the index with what only a pool takes by its words: named resources, device kinds
+    /// and ports. `names` numbers the kinds.
+    pub(crate) fn stock_rest(&mut self, id: NodeId, names: &mut BTreeMap<String, u32>) {
+        let at = self.index.at(id).expect("a known node");
+        let entry = self.entries[at as usize].as_ref().expect("a known node");
+        let offered = &entry.node.offered;
+        let mut number = |name: &str| {
+            let next = u32::try_from(names.len()).expect("few names");
+            *names.entry(name.to_owned()).or_insert(next)
+        };
+        let mut kinds: Vec<(u32, u16)> = Vec::new();
+        for (place, device) in offered.devices.iter().enumerate().take(DEVICES) {
+            let kind = number(&device.kind);
+            match kinds.iter_mut().find(|(known, _)| *known == kind) {
+                Some((_, mask)) => *mask |= 1 << place,
+                None => kinds.push((kind, 1 << place)),
+            }
+        }
+        let custom = offered.custom.iter();
+        let custom: Vec<(u32, i64)> = custom
+            .map(|(name, &units)| (number(name), units.into()))
+            .collect();
+        *self.index.extra_mut(at) = Extra {
+            kinds: kinds.into(),
+            whole: entry.remains(),
+            custom: Custom::of(custom),
+            ports: PortMap::new(offered.ports),
+        };
     }
 
     fn set_free(&mut self, at: At) {

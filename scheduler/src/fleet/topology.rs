@@ -17,6 +17,9 @@ pub(crate) struct Topology {
     pub label: String,
     values: Vec<Value>,
     numbers: BTreeMap<Value, u32>,
+    /// Of each value, by number, its place in the order of values; and the other way round.
+    positions: Vec<u32>,
+    by_position: Vec<u32>,
     /// The value of each node, by its place in the index.
     of: Vec<u32>,
     /// The nodes of each value, in the order of their ids.
@@ -29,6 +32,8 @@ impl Topology {
             label: label.to_owned(),
             values: Vec::new(),
             numbers: BTreeMap::new(),
+            positions: Vec::new(),
+            by_position: Vec::new(),
             of: Vec::new(),
             members: Vec::new(),
         }
@@ -43,6 +48,11 @@ impl Topology {
         if number == next {
             self.values.push(value);
             self.members.push(Vec::new());
+            self.by_position = self.numbers.values().copied().collect();
+            self.positions = vec![0; self.values.len()];
+            for (position, &number) in (0..).zip(&self.by_position) {
+                self.positions[number as usize] = position;
+            }
         }
         let known = self.number(at);
         if known == Some(number) {
@@ -68,14 +78,26 @@ impl Topology {
     }
 
     /// Returns the number of a node's value.
-    pub(crate) fn number(&self, at: At) -> Option<u32> {
+    fn number(&self, at: At) -> Option<u32> {
         let number = self.of.get(at as usize).copied();
         number.filter(|&number| number != u32::MAX)
     }
 
-    /// Returns every value that some node has or had, by number.
-    pub(crate) fn values(&self) -> &[Value] {
-        &self.values
+    /// Returns how many values some node has or had.
+    pub(crate) fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Returns the place of a node's value in the order of values; nodes without the label come
+    /// first. Places move when a value comes that was not known.
+    pub(crate) fn position(&self, at: At) -> Option<u32> {
+        let number = self.number(at)?;
+        Some(self.positions[number as usize])
+    }
+
+    /// Returns the number of the value at a place of the order.
+    pub(crate) fn number_at(&self, position: u32) -> u32 {
+        self.by_position[position as usize]
     }
 
     /// Returns the nodes of a value in the order of their ids.

@@ -22,9 +22,9 @@
 //!
 //! The index knows amounts, classes and orders, and nothing of services. [`Ask`] says what is
 //! looked for: amounts, allowed classes, nodes to leave out (a [`BitSet`] over [`Index::rank`]) and
-//! the order. [`Index::find`] takes the first that a closure accepts; [`Index::candidates`] visits
-//! them all in order, each with its free amounts and what every device has left, for policies that
-//! weigh them; [`Index::take`] and [`Index::give`] reserve on one node. The
+//! the order. [`Index::find`] takes the first that a closure accepts and leaves out those that it does
+//! not: one that notes what it sees and accepts nothing visits all of them in order.
+//! [`Index::take`] and [`Index::give`] reserve on one node, [`Index::line`] tells what it has. The
 //! [`crate::fleet::Fleet`] puts nodes, classes and services around it.
 
 mod block;
@@ -40,7 +40,9 @@ mod view;
 mod words;
 
 pub(crate) use block::BitSet;
-pub(crate) use lanes::{DEVICES, Lanes, PER_WORD, Remains, WORDS, remaining};
+pub(crate) use custom::Custom;
+pub(crate) use lanes::{DEVICES, Lanes, PER_WORD, Remains, WORDS, Wanted, remaining};
 pub(crate) use line::{Demand, Extra, Grant, Line};
-pub(crate) use nodes::{Allowed, Ask, At, Candidate, Classes, Index, Order, Stock};
+pub(crate) use nodes::{Allowed, Ask, At, Classes, Index, Order, Stock};
+pub(crate) use ports::PortMap;
 pub(crate) use words::{Amounts, Fields};

@@ -5,7 +5,7 @@ use ballast_model::NodeId;
 use super::block::BitSet;
 use super::lanes::Remains;
 use super::line::{Demand, Extra, Grant, Line, Unsettled};
-use super::shard::{Files, Shard, Standing};
+use super::shard::{Files, Keeps, Shard, Standing};
 use super::view::Probe;
 use super::words::Amounts;
 use crate::map::IdMap;
@@ -57,10 +57,6 @@ impl Classes {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.list.is_empty()
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        self.list.iter().copied()
     }
 }
 
@@ -118,7 +114,7 @@ pub(crate) struct Index {
     unsettled: Unsettled,
     /// Number of classes; with one there are no views of classes.
     classes: usize,
-    keeps_loads: bool,
+    keeps: Keeps,
     /// The order or the files are to be made anew before the next search.
     stale: bool,
     /// Grows with each new order: ranks of before mean nothing.
@@ -138,7 +134,7 @@ impl Index {
             shards: (0..shards.max(1)).map(|_| Shard::default()).collect(),
             unsettled: Unsettled::default(),
             classes: 1,
-            keeps_loads: false,
+            keeps: Keeps::default(),
             stale: false,
             numbering: 1,
         }
@@ -166,11 +162,6 @@ impl Index {
 
     pub(crate) fn len(&self) -> usize {
         self.by_id.len()
-    }
-
-    /// Returns the number of places that [`At`] ranges over.
-    pub(crate) fn places(&self) -> usize {
-        self.lines.len()
     }
 
     /// Returns a node's place in the order of ids, as skip sets name it. [`Self::prepare`] comes
@@ -295,10 +286,19 @@ impl Index {
         self.stale = true;
     }
 
-    /// Begins to keep the order by tasks.
-    pub(crate) fn keep_loads(&mut self) {
-        self.stale |= !self.keeps_loads;
-        self.keeps_loads = true;
+    /// Begins to keep what a search in this order over these classes needs; before
+    /// [`Self::prepare`].
+    pub(crate) fn keep(&mut self, order: Order, allowed: &Allowed) {
+        let before = self.keeps;
+        match order {
+            Order::Fullest => self.keeps.cells = true,
+            Order::Emptiest => self.keeps.loads = true,
+        }
+        self.keeps.all |= match allowed {
+            Allowed::All => true,
+            Allowed::Some(classes) => classes.list.len() > CLASSES_APART,
+        };
+        self.stale |= before != self.keeps;
     }
 
     /// Makes the order and the files anew if something calls for it; before a search.
@@ -319,16 +319,9 @@ impl Index {
         for (rank, &at) in (0..).zip(&self.order) {
             self.lines[at as usize].rank = rank;
         }
-        let (classes, keeps_loads) = (self.classes, self.keeps_loads);
+        let (classes, keeps) = (self.classes, self.keeps);
         for shard in &mut self.shards {
-            let mut files = Files::default();
-            if classes > 1 {
-                files.keep_classes(classes);
-            }
-            if keeps_loads {
-                files.keep_loads();
-            }
-            shard.files.0 = crate::sync::Mutex::new(files);
+            shard.files.0 = crate::sync::Mutex::new(Files::new(classes, keeps));
         }
         for rank in 0..self.order.len() {
             let at = self.order[rank];
@@ -408,44 +401,55 @@ impl Index {
         });
     }
 
-    /// Finds the first node in the order asked for that `judge` accepts and `take` reserves.
+    /// Finds the first node in the order asked for that `judge` accepts and `take` reserves, by the
+    /// files, beginning with those of shard `home`.
     ///
     /// `judge` is asked about nodes whose amounts suffice; it may hold the node for fit and be
-    /// wrong, as `take` decides. Neither may search the index. With `alone` nobody else changes
-    /// the index meanwhile, and its files are exact. Otherwise, when nothing is found, every node's
-    /// words are read before the answer is none: it is none only if no node had room throughout.
+    /// wrong, as `take` decides. Neither may search the index. The files are exact if nobody else
+    /// is at work; otherwise nothing found means little: [`Self::find_anywhere`] knows.
     pub(crate) fn find<T, G>(
         &self,
         home: usize,
-        alone: bool,
         ask: &Ask<'_>,
-        mut judge: impl FnMut(At) -> Option<T>,
-        mut take: impl FnMut(At, T) -> Option<G>,
+        judge: &mut impl FnMut(At) -> Option<T>,
+        take: &mut impl FnMut(At, T) -> Option<G>,
     ) -> Option<(At, G)> {
         debug_assert!(!self.stale, "prepared before a search");
-        loop {
-            for step in 0..self.shards.len() {
-                let number = (home + step) % self.shards.len();
-                let shard = &self.shards[number];
-                // Never waited for: who is in there is looking for itself.
-                let Ok(mut files) = shard.files.0.try_lock() else {
-                    continue;
-                };
-                self.tidy(shard, &mut files);
-                while let Some((local, found)) = self.best(number, &mut files, ask, &mut judge) {
-                    let at = self.at_place(number, local);
-                    let grant = take(at, found);
-                    files.file(local, self.standing(at));
-                    if let Some(grant) = grant {
-                        return Some((at, grant));
-                    }
+        for step in 0..self.shards.len() {
+            let number = (home + step) % self.shards.len();
+            let shard = &self.shards[number];
+            // Never waited for: who is in there is looking for itself.
+            let Ok(mut files) = shard.files.0.try_lock() else {
+                continue;
+            };
+            self.tidy(shard, &mut files);
+            while let Some((local, found)) = self.best(number, &mut files, ask, judge) {
+                let at = self.at_place(number, local);
+                let grant = take(at, found);
+                files.file(local, self.standing(at));
+                if let Some(grant) = grant {
+                    return Some((at, grant));
                 }
             }
-            if alone {
-                return None;
-            }
+        }
+        None
+    }
+
+    /// Finds a node by the words of all of them, whoever is in which shard: it finds none only if
+    /// no node had room throughout the call.
+    ///
+    /// # Complexity
+    /// A pass over the nodes, and another for each reservation of several words that was under way
+    /// meanwhile.
+    pub(crate) fn find_anywhere<T, G>(
+        &self,
+        ask: &Ask<'_>,
+        judge: &mut impl FnMut(At) -> Option<T>,
+        take: &mut impl FnMut(At, T) -> Option<G>,
+    ) -> Option<(At, G)> {
+        loop {
             let mark = self.unsettled.mark();
-            if let Some(found) = self.find_by_words(ask, &mut judge, &mut take) {
+            if let Some(found) = self.find_by_words(ask, judge, take) {
                 return Some(found);
             }
             if self.unsettled.is_quiet_since(mark) {
@@ -496,19 +500,28 @@ impl Index {
             shard: number,
             shards: self.shards.len(),
         };
-        let (apart, filter) = match ask.allowed {
-            Allowed::Some(classes) if files.views.len() == 1 && !classes.contains(0) => {
-                return None;
-            }
-            Allowed::Some(classes) if files.views.len() > 1 => {
-                if classes.list.len() <= CLASSES_APART {
-                    (classes.list.as_slice(), None)
-                } else {
-                    (&[][..], Some(classes))
+        assert!(self.keeps_order(ask.order), "kept before a search");
+        let of_all = [0];
+        let every: Vec<u32>;
+        // The view of all nodes where it serves best and is kept, else those of the classes.
+        let (views, base, filter) = match ask.allowed {
+            _ if files.views.len() == 1 => {
+                if !ask.allowed.contains(0) {
+                    return None;
                 }
+                (&of_all[..], 0, None)
             }
-            _ => (&[][..], None),
+            Allowed::Some(classes) if classes.list.len() <= CLASSES_APART || !self.keeps.all => {
+                (classes.list.as_slice(), 1, None)
+            }
+            Allowed::Some(classes) => (&of_all[..], 0, Some(classes)),
+            Allowed::All if self.keeps.all => (&of_all[..], 0, None),
+            Allowed::All => {
+                every = (0..u32::try_from(files.views.len() - 1).expect("few classes")).collect();
+                (every.as_slice(), 1, None)
+            }
         };
+        let views = views.iter().map(|&class| base + class as usize);
         let mut test = |local: usize| {
             let at = self.at_place(number, local);
             let line = &self.lines[at as usize];
@@ -517,9 +530,6 @@ impl Index {
                 && filter.is_none_or(|classes| classes.contains(line.class));
             (free, if fits { judge(at) } else { None })
         };
-        let all = matches!(ask.allowed, Allowed::All) || filter.is_some() || files.views.len() == 1;
-        let views = apart.iter().map(|&class| 1 + class as usize);
-        let views = views.chain(all.then_some(0));
         match ask.order {
             Order::Fullest => {
                 let mut best = None;
@@ -549,30 +559,10 @@ impl Index {
         }
     }
 
-    /// Visits, in their order, the nodes whose amounts suffice, until the visit says stop. For
-    /// policies that weigh candidates against each other; one worker at a time.
-    pub(crate) fn candidates(
-        &self,
-        ask: &Ask<'_>,
-        mut visit: impl FnMut(Candidate) -> std::ops::ControlFlow<()>,
-    ) {
-        for (number, shard) in self.shards.iter().enumerate() {
-            let Ok(mut files) = shard.files.0.try_lock() else {
-                continue;
-            };
-            self.tidy(shard, &mut files);
-            let stopped = self.best(number, &mut files, ask, &mut |at| {
-                let line = &self.lines[at as usize];
-                let candidate = Candidate {
-                    at,
-                    free: line.free(),
-                    devices: line.remains(),
-                };
-                visit(candidate).is_break().then_some(())
-            });
-            if stopped.is_some() {
-                return;
-            }
+    fn keeps_order(&self, order: Order) -> bool {
+        match order {
+            Order::Fullest => self.keeps.cells,
+            Order::Emptiest => self.keeps.loads,
         }
     }
 
@@ -596,15 +586,4 @@ impl Index {
 fn load(line: &Line, free: Amounts) -> u16 {
     let tasks = i64::from(line.slots) - free.slots();
     u16::try_from(tasks.clamp(0, (1 << 15) - 1)).expect("15 bits")
-}
-
-/// A node that may take a task, as a policy sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Candidate {
-    /// Which.
-    pub at: At,
-    /// Its free CPU, memory, disk and slots.
-    pub free: Amounts,
-    /// What each of its devices has left, in thousandths.
-    pub devices: Remains,
 }

@@ -58,11 +58,6 @@ impl PortMap {
         }
     }
 
-    /// Takes in another range; what is taken stays.
-    pub(crate) fn set_range(&mut self, range: PortRange) {
-        self.range = range;
-    }
-
     /// Returns whether nobody has the port.
     pub(crate) fn is_free(&self, port: u16) -> bool {
         let (page, word, bit) = place(port);
@@ -81,12 +76,6 @@ impl PortMap {
         let page = self.page(page);
         page.strange[word].load(Ordering::Acquire) & bit == 0
             && page.taken[word].fetch_or(bit, Ordering::AcqRel) & bit == 0
-    }
-
-    /// Marks a port as taken whether a stranger has it or not; returns whether no task had it.
-    pub(crate) fn force(&self, port: u16) -> bool {
-        let (page, word, bit) = place(port);
-        self.page(page).taken[word].fetch_or(bit, Ordering::AcqRel) & bit == 0
     }
 
     /// Gives a port back.
@@ -111,12 +100,6 @@ impl PortMap {
                 .filter(|port| !fixed.contains(port) && self.is_free(*port));
             others.take(dynamic).count() == dynamic
         }
-    }
-
-    /// Returns the free ports of the range, beginning at the cursor.
-    pub(crate) fn free_from_cursor(&self) -> impl Iterator<Item = u16> + '_ {
-        self.round_from(self.cursor())
-            .filter(|&port| self.is_free(port))
     }
 
     /// Moves the cursor past a port of the range.

@@ -20,6 +20,18 @@ pub(crate) struct Shard {
     pub dirty: Apart<Dirty>,
 }
 
+/// Which orders are kept: each costs a little with every change, so it is kept from the first
+/// request on that needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Keeps {
+    /// Nodes by cell.
+    pub cells: bool,
+    /// Nodes by their number of tasks.
+    pub loads: bool,
+    /// Both over all nodes, where there are several classes.
+    pub all: bool,
+}
+
 /// Where each node of a shard is filed. View 0 has all of them; if there are several classes, view
 /// `1 + class` those of one.
 #[derive(Debug)]
@@ -28,15 +40,12 @@ pub(crate) struct Files {
     /// The order by tasks, once somebody asked for it.
     pub loads: Option<Vec<Loads>>,
     pub views: Vec<View>,
+    keeps: Keeps,
 }
 
 impl Default for Files {
     fn default() -> Self {
-        Self {
-            blocks: Vec::new(),
-            loads: None,
-            views: vec![View::default()],
-        }
+        Self::new(1, Keeps::default())
     }
 }
 
@@ -60,12 +69,14 @@ impl Standing {
 }
 
 impl Files {
-    /// Returns the view of one class, and which it is.
-    pub(crate) fn view_of(&self, class: u32) -> usize {
-        if self.views.len() == 1 {
-            0
-        } else {
-            1 + class as usize
+    /// Returns files without nodes, that keep these orders of so many classes.
+    pub(crate) fn new(classes: usize, keeps: Keeps) -> Self {
+        let views = if classes > 1 { 1 + classes } else { 1 };
+        Self {
+            blocks: Vec::new(),
+            loads: keeps.loads.then(Vec::new),
+            views: (0..views).map(|_| View::default()).collect(),
+            keeps,
         }
     }
 
@@ -92,34 +103,10 @@ impl Files {
         if self.views.len() > 1 {
             let view = 1 + class as usize;
             if view >= self.views.len() {
-                let keeps = self.loads.is_some();
-                self.views.resize_with(view + 1, || {
-                    let mut view = View::default();
-                    if keeps {
-                        view.keep_loads();
-                    }
-                    view
-                });
+                self.views.resize_with(view + 1, View::default);
             }
             self.views[view].set_member(local, belongs);
         }
-    }
-
-    /// Begins to keep views of classes.
-    pub(crate) fn keep_classes(&mut self, classes: usize) {
-        self.views.resize_with(1 + classes, View::default);
-    }
-
-    /// Begins to keep the order by tasks; the nodes are filed into it one by one.
-    pub(crate) fn keep_loads(&mut self) -> bool {
-        if self.loads.is_some() {
-            return false;
-        }
-        self.loads = Some(vec![Loads::default(); self.blocks.len()]);
-        for view in &mut self.views {
-            view.keep_loads();
-        }
-        true
     }
 
     /// Files a node anew.
@@ -128,31 +115,24 @@ impl Files {
         let before = self.blocks[block].cell(bit);
         let after = standing.cell();
         let load_before = self.loads.as_ref().map(|loads| loads[block].get(bit));
-        self.blocks[block].set(bit, after);
-        if let (Some(after), true) = (after, before == after) {
-            // In the same cell, but perhaps with more of something.
-            self.each_view(standing.class, |view| {
-                view.enter(block, after, standing.free)
-            });
-        } else {
-            if let Some(before) = before {
+        if before != after {
+            self.blocks[block].set(bit, after);
+        }
+        if self.keeps.cells {
+            // In the same cell it may have more of something.
+            if let (Some(before), true) = (before, before != after) {
                 let here = self.blocks[block].at(before);
                 self.each_view(standing.class, |view| view.leave(block, before, here));
             }
             if let Some(after) = after {
-                self.each_view(standing.class, |view| {
-                    view.enter(block, after, standing.free)
-                });
+                let free = standing.free;
+                self.each_view(standing.class, |view| view.enter(block, after, free));
             }
         }
         if let Some(load_before) = load_before {
             let load_before = before.map(|_| load_before);
-            self.file_load(
-                local,
-                load_before,
-                after.map(|_| standing.load),
-                standing.class,
-            );
+            let load = after.map(|_| standing.load);
+            self.file_load(local, load_before, load, standing.class);
         }
     }
 
@@ -184,10 +164,14 @@ impl Files {
     }
 
     fn each_view(&mut self, class: u32, mut change: impl FnMut(&mut View)) {
-        change(&mut self.views[0]);
-        if self.views.len() > 1 {
-            change(&mut self.views[1 + class as usize]);
+        if self.views.len() == 1 {
+            change(&mut self.views[0]);
+            return;
         }
+        if self.keeps.all {
+            change(&mut self.views[0]);
+        }
+        change(&mut self.views[1 + class as usize]);
     }
 }
 

@@ -21,9 +21,7 @@ struct Nodes {
 pub(crate) struct View {
     /// Who belongs here, 64 nodes a word.
     member: Vec<u64>,
-    /// Diagonals (cells of one sum of steps) that have a node.
-    summary: [u128; 2],
-    /// For each diagonal the steps of CPU that have one.
+    /// For each diagonal (cells of one sum of steps) the steps of CPU that have a node.
     diagonals: Box<[u128]>,
     /// For each step of CPU and of memory the number of its nodes in `cells`, and 1; 0: none yet.
     rows: Vec<Option<Box<[u32; STEPS]>>>,
@@ -61,7 +59,6 @@ impl Default for View {
     fn default() -> Self {
         Self {
             member: Vec::new(),
-            summary: [0; 2],
             diagonals: vec![0; DIAGONALS].into(),
             rows: (0..STEPS).map(|_| None).collect(),
             cells: Vec::new(),
@@ -97,7 +94,6 @@ impl View {
         if nodes.blocks.is_empty() {
             nodes.bound = free;
             self.diagonals[usize::from(cell.sum)] |= 1 << cell.cpu;
-            self.summary[usize::from(cell.sum / 128)] |= 1 << (cell.sum % 128);
         } else {
             nodes.bound = nodes.bound.max(free);
         }
@@ -113,17 +109,8 @@ impl View {
         let nodes = &mut self.cells[number];
         nodes.blocks.remove(block);
         if nodes.blocks.is_empty() {
-            let diagonal = &mut self.diagonals[usize::from(cell.sum)];
-            *diagonal &= !(1 << cell.cpu);
-            if *diagonal == 0 {
-                self.summary[usize::from(cell.sum / 128)] &= !(1 << (cell.sum % 128));
-            }
+            self.diagonals[usize::from(cell.sum)] &= !(1 << cell.cpu);
         }
-    }
-
-    /// Begins to keep the order by tasks.
-    pub(crate) fn keep_loads(&mut self) {
-        self.loads.get_or_insert_default();
     }
 
     /// Notes that a node of this block has so many tasks now.
@@ -158,37 +145,33 @@ impl View {
     /// Returns the first cell from `from` on, in the order of cells, in which a node may have as
     /// much as `least`.
     fn next_cell(&self, least: Cell, from: Cell) -> Option<Cell> {
-        let mut sum = from.sum.max(least.sum);
-        loop {
-            sum = self.next_diagonal(sum)?;
-            // Below the least CPU, or so much of it that less than the least memory remains.
-            let low = if sum == from.sum { from.cpu } else { 0 }.max(least.cpu);
-            let high = sum - least.memory();
-            let rows = self.diagonals[usize::from(sum)] & (u128::MAX << low.min(127));
-            let cpu = rows.trailing_zeros();
-            if u32::from(low) <= cpu && cpu <= u32::from(high) && rows != 0 {
-                #[expect(clippy::cast_possible_truncation, reason = "below 128")]
-                return Some(Cell {
-                    sum,
-                    cpu: cpu as u8,
+        let first = from.sum.max(least.sum);
+        // From the least CPU on, and to where less than the least memory remains: one more with
+        // each diagonal. Nodes that have much of one and little of the other fill diagonals far
+        // above the first that fits, so they are passed by the dozen: this loop is the hot one.
+        let low = u128::MAX << least.cpu;
+        let mut high = ones(u32::from(first - least.memory()) + 1);
+        let mut here = low
+            & (u128::MAX
+                << if first == from.sum {
+                    from.cpu.min(127)
+                } else {
+                    0
                 });
+        if from.cpu > 127 && first == from.sum {
+            here = 0;
+        }
+        for (sum, rows) in (first..=u8::MAX).zip(&self.diagonals[usize::from(first)..]) {
+            let rows = rows & here & high;
+            if rows != 0 {
+                #[expect(clippy::cast_possible_truncation, reason = "below 128")]
+                let cpu = rows.trailing_zeros() as u8;
+                return Some(Cell { sum, cpu });
             }
-            sum = sum.checked_add(1)?;
+            here = low;
+            high = high << 1 | 1;
         }
-    }
-
-    fn next_diagonal(&self, from: u8) -> Option<u8> {
-        let (half, bit) = (from / 128, from % 128);
-        let here = self.summary[usize::from(half)] & (u128::MAX << bit);
-        #[expect(clippy::cast_possible_truncation, reason = "below 128")]
-        let lowest = |word: u128| word.trailing_zeros() as u8;
-        if here != 0 {
-            Some(half * 128 + lowest(here))
-        } else if half == 0 && self.summary[1] != 0 {
-            Some(128 + lowest(self.summary[1]))
-        } else {
-            None
-        }
+        None
     }
 
     /// Returns the first node, in the order of cells and then of ids, that `test` accepts, if it
@@ -258,12 +241,16 @@ impl View {
     ) -> Option<(u16, usize, T)> {
         let least = Cell::of(probe.amounts);
         let by_load = self.loads.as_ref()?;
-        for load in by_load.present.iter() {
+        let mut next = by_load.present.next(0);
+        while let Some(load) = next {
+            next = by_load.present.next(load + 1);
             let load16 = u16::try_from(load).expect("15 bits");
             if bound.is_some_and(|(last, _)| load16 > last) {
                 return None;
             }
-            for block in by_load.blocks[load].iter() {
+            let mut from = 0;
+            while let Some(block) = by_load.blocks[load].next(from) {
+                from = block + 1;
                 let mut left = blocks[block].at_least(least)
                     & loads[block].at(load16)
                     & self.members(block)
@@ -281,5 +268,14 @@ impl View {
             }
         }
         None
+    }
+}
+
+/// Returns so many ones.
+const fn ones(count: u32) -> u128 {
+    if count >= 128 {
+        u128::MAX
+    } else {
+        (1 << count) - 1
     }
 }

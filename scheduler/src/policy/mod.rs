@@ -93,18 +93,21 @@ impl Query {
             Spread::Label(label) => Some((fleet.topology(label), label)),
             _ => None,
         };
-        if spread != Spread::None || resources.is_empty() {
-            fleet.index.keep_loads();
-        }
         let classes = fleet.classes();
         let shared = |constraint: &&Constraint| classes.tells(&constraint.key);
         let allowed = classes.allowed(|specimen| {
             let mut shared = placement.constraints.iter().filter(shared);
             shared.all(|constraint| specimen.meets(constraint))
         });
+        let order = if spread == Spread::None && !resources.is_empty() {
+            Order::Fullest
+        } else {
+            Order::Emptiest
+        };
+        fleet.index.keep(order, &allowed);
+        let classes = fleet.classes();
         let plan = match (spread, topology) {
-            (Spread::None, _) if resources.is_empty() => Plan::Plain(Order::Emptiest),
-            (Spread::None, _) => Plan::Plain(Order::Fullest),
+            (Spread::None, _) => Plan::Plain(order),
             (_, Some((topology, label))) => Plan::Places {
                 topology,
                 label: label.to_owned(),
@@ -112,6 +115,18 @@ impl Query {
             },
             _ => Plan::Nodes,
         };
+        let loose = classes.loose(&placement.constraints);
+        let loose = loose.into_iter().cloned().collect();
+        let version = classes.version();
+        if let Plan::Places {
+            classes: Some(values),
+            ..
+        } = &plan
+        {
+            for allowed in values {
+                fleet.index.keep(order, allowed);
+            }
+        }
         Self {
             demand: Demand {
                 amounts: Amounts::claimed(
@@ -122,14 +137,10 @@ impl Query {
                 ..Demand::default()
             },
             allowed,
-            loose: classes
-                .loose(&placement.constraints)
-                .into_iter()
-                .cloned()
-                .collect(),
+            loose,
             plan,
             most: placement.max_replicas_per_node,
-            version: classes.version(),
+            version,
         }
     }
 
@@ -141,6 +152,16 @@ impl Query {
         }
     }
 
+    /// Returns whether it asks how many tasks of the service are where.
+    pub(crate) const fn counts(&self) -> bool {
+        self.most > 0 || !matches!(self.plan, Plan::Plain(_))
+    }
+
+    /// Returns whether it was made for the classes that the fleet has now.
+    pub(crate) const fn is_of(&self, fleet: &Fleet) -> bool {
+        self.version == fleet.classes().version()
+    }
+
     /// Returns whether it still says what the request comes to.
     pub(crate) fn holds(&self, fleet: &Fleet) -> bool {
         let same_place = match &self.plan {
@@ -150,7 +171,7 @@ impl Query {
                 classes,
             } => fleet.topologies().get(*topology).is_some_and(|known| {
                 let values = classes.as_ref().map_or(0, Vec::len);
-                known.label == *label && (classes.is_none() || known.values().len() == values)
+                known.label == *label && (classes.is_none() || known.len() == values)
             }),
             _ => true,
         };

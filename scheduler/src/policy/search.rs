@@ -31,45 +31,41 @@ where
     J: FnMut(At) -> Option<T>,
     K: FnMut(At, T) -> Option<G>,
 {
-    /// Returns the best node, reserved.
+    /// Returns the best node, reserved. Nothing is returned only if no node had room throughout.
     pub(crate) fn run(&mut self) -> Option<(At, G)> {
-        match &self.query.plan {
-            Plan::Plain(order) => {
-                let skip =
-                    (self.query.most > 0).then(|| self.ledger.full(self.index, self.query.most));
-                let (allowed, order) = (&self.query.allowed, *order);
-                find(
-                    self.index,
-                    self.query,
-                    self.who,
-                    allowed,
-                    skip,
-                    order,
-                    &mut self.judge,
-                    &mut self.take,
-                )
-            }
-            Plan::Nodes => self.sparsest(&self.query.allowed),
+        let query = self.query;
+        let found = match &query.plan {
+            Plan::Plain(order) => self.plain(*order),
+            Plan::Nodes => self.sparsest(&query.allowed),
             Plan::Places {
                 topology, classes, ..
             } => self.sparsest_place(*topology, classes.as_deref()),
+        };
+        if found.is_some() || self.who.alone {
+            return found;
         }
+        let skip = (query.most > 0).then(|| self.ledger.full(self.index, query.most));
+        let ask = ask(query, &query.allowed, skip, Order::Fullest);
+        self.index
+            .find_anywhere(&ask, &mut self.judge, &mut self.take)
+    }
+
+    fn plain(&mut self, order: Order) -> Option<(At, G)> {
+        let query = self.query;
+        let skip = (query.most > 0).then(|| self.ledger.full(self.index, query.most));
+        let ask = ask(query, &query.allowed, skip, order);
+        self.index
+            .find(self.who.home, &ask, &mut self.judge, &mut self.take)
     }
 
     /// Returns the node with the fewest tasks of the service. Among nodes that have none the one
     /// with the fewest tasks at all, among the others the least id.
     fn sparsest(&mut self, allowed: &Allowed) -> Option<(At, G)> {
         let present = Some(self.ledger.present(self.index));
-        let without = find(
-            self.index,
-            self.query,
-            self.who,
-            allowed,
-            present,
-            Order::Emptiest,
-            &mut self.judge,
-            &mut self.take,
-        );
+        let ask = ask(self.query, allowed, present, Order::Emptiest);
+        let without = self
+            .index
+            .find(self.who.home, &ask, &mut self.judge, &mut self.take);
         if without.is_some() {
             return without;
         }
@@ -94,16 +90,8 @@ where
         // A place is found full and the next is tried while the order stays as it is.
         let mut last = None;
         loop {
-            let order = self.ledger.places(number, self.topologies);
-            let next = match &last {
-                None => order.first(),
-                Some(last) => {
-                    let after = std::ops::Bound::Excluded(last);
-                    order.range((after, std::ops::Bound::Unbounded)).next()
-                }
-            };
-            let next = next?.clone();
-            let value = next.2;
+            let place = self.ledger.places(number, self.topologies).after(last)?;
+            let value = self.topologies[number].number_at(place.1);
             let found = match classes {
                 Some(classes) => match &classes[value as usize] {
                     Allowed::Some(none) if none.is_empty() => None,
@@ -114,7 +102,7 @@ where
             if found.is_some() {
                 return found;
             }
-            last = Some(next);
+            last = Some(place);
         }
     }
 
@@ -149,27 +137,18 @@ where
     }
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "parts of one search that are borrowed apart"
-)]
-fn find<T, G>(
-    index: &Index,
-    query: &Query,
-    who: Who,
-    allowed: &Allowed,
-    skip: Option<&BitSet>,
+fn ask<'a>(
+    query: &'a Query,
+    allowed: &'a Allowed,
+    skip: Option<&'a BitSet>,
     order: Order,
-    judge: &mut impl FnMut(At) -> Option<T>,
-    take: &mut impl FnMut(At, T) -> Option<G>,
-) -> Option<(At, G)> {
-    let ask = Ask {
+) -> Ask<'a> {
+    Ask {
         demand: &query.demand,
         allowed,
         skip: skip.filter(|skip| !skip.is_empty()),
         order,
-    };
-    index.find(who.home, who.alone, &ask, judge, take)
+    }
 }
 
 /// Takes a node that was chosen otherwise than by the files.

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ballast_model::{Node, NodeId, ServiceId};
 
+use crate::map::IdMap;
+
 /// Tasks of one service by the value of one label; `None` stands for nodes without the label.
 pub(crate) type ByValue = BTreeMap<Option<String>, u32>;
 
@@ -23,8 +25,9 @@ struct Tally {
 /// without such rules pays for none.
 #[derive(Debug, Default)]
 pub(crate) struct Census {
-    services: BTreeMap<ServiceId, Tally>,
-    on: BTreeMap<NodeId, BTreeMap<ServiceId, u32>>,
+    services: IdMap<ServiceId, Tally>,
+    /// Of each node the services that have tasks there, by id.
+    on: IdMap<NodeId, Vec<(ServiceId, u32)>>,
     labels: Vec<String>,
 }
 
@@ -54,14 +57,14 @@ fn shift(counts: &mut ByValue, value: Option<String>, less: u32, more: u32) {
 impl Census {
     /// Returns how many tasks a service has in all.
     pub(crate) fn total(&self, service: ServiceId) -> u32 {
-        self.services.get(&service).map_or(0, |tally| tally.total)
+        self.services.get(service).map_or(0, |tally| tally.total)
     }
 
     /// Returns how many tasks of a service are on a node.
     pub(crate) fn on_node(&self, service: ServiceId, node: NodeId) -> u32 {
-        let services = self.on.get(&node);
-        let count = services.and_then(|services| services.get(&service));
-        count.copied().unwrap_or(0)
+        let services = self.on.get(node).map_or(&[][..], Vec::as_slice);
+        let found = services.binary_search_by_key(&service, |(id, _)| *id);
+        found.map_or(0, |place| services[place].1)
     }
 
     /// Returns the nodes that have a task of a service and how many, fewest first.
@@ -70,7 +73,7 @@ impl Census {
         service: ServiceId,
     ) -> impl ExactSizeIterator<Item = (u32, NodeId)> + '_ {
         static NONE: BTreeSet<(u32, NodeId)> = BTreeSet::new();
-        let tally = self.services.get(&service);
+        let tally = self.services.get(service);
         tally.map_or(&NONE, |tally| &tally.nodes).iter().copied()
     }
 
@@ -84,7 +87,7 @@ impl Census {
     pub(crate) fn in_value(&self, service: ServiceId, label: &str, value: Option<&str>) -> u32 {
         let place = self.labels.iter().position(|known| known == label);
         let place = place.expect("asked for labels that were learnt");
-        let tally = self.services.get(&service);
+        let tally = self.services.get(service);
         tally.map_or(0, |tally| in_value(&tally.by_label[place], value))
     }
 
@@ -109,9 +112,9 @@ impl Census {
             return;
         }
         self.labels.push(label.to_owned());
-        for service in self.services.keys().copied().collect::<Vec<_>>() {
+        for service in self.services.sorted_keys() {
             let counts = self.count(service, label, &node);
-            let tally = self.services.get_mut(&service);
+            let tally = self.services.get_mut(service);
             tally.expect("just listed").by_label.push(counts);
         }
     }
@@ -131,7 +134,7 @@ impl Census {
 
     /// Takes over a change of a node's labels.
     pub(crate) fn relabel(&mut self, before: &Node, after: &Node) {
-        let Some(services) = self.on.get(&before.id) else {
+        let Some(services) = self.on.get(before.id) else {
             return;
         };
         for (place, label) in self.labels.iter().enumerate() {
@@ -139,7 +142,7 @@ impl Census {
             if from == to {
                 continue;
             }
-            for (service, &count) in services {
+            for &(service, count) in services {
                 let tally = self.services.get_mut(service).expect("counted on a node");
                 shift(&mut tally.by_label[place], from.clone(), count, 0);
                 shift(&mut tally.by_label[place], to.clone(), 0, count);
@@ -149,29 +152,32 @@ impl Census {
 
     /// Forgets a node and all that was counted on it.
     pub(crate) fn forget(&mut self, node: &Node) {
-        let services = self.on.get(&node.id).cloned().unwrap_or_default();
+        let services = self.on.get(node.id).cloned().unwrap_or_default();
         for (service, count) in services {
             self.change(service, node, count, 0);
         }
     }
 
     fn change(&mut self, service: ServiceId, node: &Node, less: u32, more: u32) {
-        let on = self.on.entry(node.id).or_default();
-        let before = on.get(&service).copied().unwrap_or(0);
+        let on = self.on.entry_or(node.id, Vec::new);
+        let found = on.binary_search_by_key(&service, |(id, _)| *id);
+        let before = found.map_or(0, |place| on[place].1);
         let after = before
             .checked_sub(less)
             .expect("what is taken back was counted")
             + more;
-        if after == 0 {
-            on.remove(&service);
-            if on.is_empty() {
-                self.on.remove(&node.id);
+        match (found, after) {
+            (Ok(place), 0) => {
+                on.remove(place);
+                if on.is_empty() {
+                    self.on.remove(node.id);
+                }
             }
-        } else {
-            on.insert(service, after);
+            (Ok(place), _) => on[place].1 = after,
+            (Err(place), _) => on.insert(place, (service, after)),
         }
         let labels = &self.labels;
-        let tally = self.services.entry(service).or_insert_with(|| Tally {
+        let tally = self.services.entry_or(service, || Tally {
             by_label: vec![ByValue::new(); labels.len()],
             ..Tally::default()
         });
@@ -186,7 +192,7 @@ impl Census {
             shift(counts, value(node, label), less, more);
         }
         if tally.total == 0 {
-            self.services.remove(&service);
+            self.services.remove(service);
         }
     }
 }
