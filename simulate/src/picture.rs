@@ -126,7 +126,13 @@ fn map(svg: &mut String, timeline: &Timeline) {
         end,
         &timeline.nodes.to_string(),
     );
-    text(svg, LEFT - 8.0, (MAP_TOP + MAP_BOTTOM) / 2.0, end, "nodes");
+    text(
+        svg,
+        LEFT - 8.0,
+        f64::midpoint(MAP_TOP, MAP_BOTTOM),
+        end,
+        "nodes",
+    );
     text(svg, LEFT - 8.0, MAP_BOTTOM, end, "0");
 }
 

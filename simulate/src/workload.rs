@@ -59,14 +59,13 @@ impl Workload {
         let mut services = Vec::new();
         let mut tasks = Vec::with_capacity(list.tasks.len());
         for task in &list.tasks {
-            let service = match places.get(&task.shape) {
-                Some(&place) => place,
-                None => {
-                    let place = services.len();
-                    services.push(Service::new(place, task, policy)?);
-                    places.insert(&task.shape, place);
-                    place
-                }
+            let service = if let Some(&place) = places.get(&task.shape) {
+                place
+            } else {
+                let place = services.len();
+                services.push(Service::new(place, task, policy)?);
+                places.insert(&task.shape, place);
+                place
             };
             tasks.push(Task {
                 service,

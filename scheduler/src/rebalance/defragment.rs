@@ -27,9 +27,9 @@ type Fullness = u64;
 ///
 /// # Complexity
 /// A pass over what is held, and at most [`NODES_TRIED`] × [`TASKS_PER_NODE`] searches.
-pub fn defragment<'a>(
+pub fn defragment(
     scheduler: &mut Scheduler,
-    requests: &Requests<'a>,
+    requests: &Requests<'_>,
     budget: &MoveBudget,
 ) -> Vec<Move> {
     let mut left = Left::new(budget);

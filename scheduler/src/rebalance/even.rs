@@ -19,9 +19,9 @@ use crate::{Request, Scheduler};
 ///
 /// # Complexity
 /// A pass over what is held, and a search for each move and each service.
-pub fn rebalance<'a>(
+pub fn rebalance(
     scheduler: &mut Scheduler,
-    requests: &Requests<'a>,
+    requests: &Requests<'_>,
     budget: &MoveBudget,
 ) -> Vec<Move> {
     let mut left = Left::new(budget);

@@ -102,9 +102,9 @@ mod tests {
         }
     }
 
-    fn spot(host: usize, first: Half, second: Half) -> Option<Spot> {
+    fn spot(host: usize, first: Half, second: Half) -> Spot {
         let takes = [first, second];
-        Some(Spot { host, takes })
+        Spot { host, takes }
     }
 
     fn request(sockets: u8, bound: Option<(u32, Strategy)>) -> Request {
@@ -123,8 +123,8 @@ mod tests {
             rack: rack.to_owned(),
         };
         let hosts = [host("a"), host("a"), host("b")];
-        let one = |h| spot(h, half(4, 4), half(0, 0));
-        let two = spot(0, half(2, 2), half(2, 2));
+        let one = |h| Some(spot(h, half(4, 4), half(0, 0)));
+        let two = Some(spot(0, half(2, 2), half(2, 2)));
         let ask = |requests: &[Request], spots: &[Option<Spot>]| verify(&hosts, requests, spots);
         let plain = request(1, None);
         assert_eq!(ask(&[plain; 3], &[one(0), one(0), None]), Broken::default());

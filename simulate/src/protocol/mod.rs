@@ -198,7 +198,6 @@ fn check(fleet: &Fleet, workload: &Workload, options: Options) -> Result<(), Err
         return Err(Error::Budget(percent.to_string()));
     }
     match options.protocol {
-        Protocol::Once => Ok(()),
         Protocol::Fgd if fleet.total.gpu == 0 => Err(Error::NoGpuNodes),
         Protocol::Fgd
             if workload
@@ -208,7 +207,7 @@ fn check(fleet: &Fleet, workload: &Workload, options: Options) -> Result<(), Err
         {
             Err(Error::NoGpuTasks)
         }
-        Protocol::Fgd => Ok(()),
+        Protocol::Once | Protocol::Fgd => Ok(()),
         Protocol::Replay => match workload.tasks.iter().find(|task| task.created.is_none()) {
             Some(task) => Err(Error::NoTime { line: task.line }),
             None => Ok(()),

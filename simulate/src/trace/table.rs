@@ -12,6 +12,7 @@ const QUOTED_CHARS: usize = 64;
 
 /// A file whose header was read.
 pub(crate) struct Table<'a> {
+    bytes: &'a [u8],
     reader: csv::Reader<&'a [u8]>,
     header: Vec<String>,
 }
@@ -35,7 +36,7 @@ impl<'a> Table<'a> {
             return Err(TraceError::Empty);
         }
         let mut reader = ReaderBuilder::new().trim(Trim::All).from_reader(bytes);
-        let header = reader.headers().map_err(from_csv)?;
+        let header = reader.headers().map_err(|error| from_csv(bytes, &error))?;
         let header: Vec<String> = header.iter().map(cut).collect();
         if header.iter().all(String::is_empty) {
             return Err(TraceError::Empty);
@@ -45,7 +46,11 @@ impl<'a> Table<'a> {
                 return Err(TraceError::ColumnTwice(name.clone()));
             }
         }
-        Ok(Self { reader, header })
+        Ok(Self {
+            bytes,
+            reader,
+            header,
+        })
     }
 
     /// Returns the column of this name, if there is one.
@@ -71,9 +76,14 @@ impl<'a> Table<'a> {
         mut self,
         mut take: impl FnMut(u64, &Row<'_>) -> Result<T, TraceError>,
     ) -> Result<Vec<T>, TraceError> {
+        let bytes = self.bytes;
         let mut rows = Vec::new();
         let mut record = StringRecord::new();
-        while self.reader.read_record(&mut record).map_err(from_csv)? {
+        while self
+            .reader
+            .read_record(&mut record)
+            .map_err(|error| from_csv(bytes, &error))?
+        {
             let number = rows.len() as u64;
             if number >= ROWS {
                 return Err(TraceError::TooManyRows(ROWS));
@@ -81,7 +91,7 @@ impl<'a> Table<'a> {
             let row = Row {
                 record: &record,
                 header: &self.header,
-                line: record.position().map_or(0, Position::line),
+                line: line_of(self.bytes, record.position()),
             };
             rows.push(take(number, &row)?);
         }
@@ -117,10 +127,10 @@ impl Row<'_> {
             return Ok(None);
         }
         let fail = |problem| Err(self.value(column, problem));
-        if let Ok(seconds) = text.parse::<u64>() {
-            if seconds <= most {
-                return Ok(Some(seconds * 1000));
-            }
+        if let Ok(seconds) = text.parse::<u64>()
+            && seconds <= most
+        {
+            return Ok(Some(seconds * 1000));
         }
         match number(text) {
             Err(problem) => fail(problem),
@@ -199,8 +209,19 @@ fn cut(text: &str) -> String {
     text.chars().take(QUOTED_CHARS).collect()
 }
 
-fn from_csv(error: csv::Error) -> TraceError {
-    let line = error.position().map_or(1, Position::line);
+/// Returns the line that a row begins in: the parser counts empty lines before it as part of it.
+fn line_of(bytes: &[u8], position: Option<&Position>) -> u64 {
+    let Some(position) = position else {
+        return 1;
+    };
+    let begin = usize::try_from(position.byte()).unwrap_or(usize::MAX);
+    let skipped = bytes.get(begin..).unwrap_or_default().iter();
+    let skipped = skipped.take_while(|byte| matches!(byte, b'\r' | b'\n'));
+    position.line() + skipped.filter(|byte| **byte == b'\n').count() as u64
+}
+
+fn from_csv(bytes: &[u8], error: &csv::Error) -> TraceError {
+    let line = line_of(bytes, error.position());
     match error.kind() {
         ErrorKind::Utf8 { .. } => TraceError::NotUtf8 { line },
         ErrorKind::UnequalLengths {
