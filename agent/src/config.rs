@@ -5,10 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use ballast_link::{JoinToken, paths};
-use ballast_model::{Bytes, MilliCpu, PortRange, limits, nearest, validate_name};
+use ballast_model::{Bytes, Device, MilliCpu, PortRange, Socket, limits, nearest, validate_name};
 use serde::{Deserialize, Serialize};
 
 use crate::logs::Bounds;
+use crate::offer;
 
 /// Where the agent serves its metrics unless told otherwise.
 const DEFAULT_ADMIN: &str = "127.0.0.1:7420";
@@ -37,6 +38,16 @@ pub struct RawConfig {
     pub cpu: Option<MilliCpu>,
     /// Schedulable memory; all but a reserve if not given.
     pub memory: Option<Bytes>,
+    /// Schedulable disk; none if not given.
+    pub disk: Option<Bytes>,
+    /// Devices, `KIND[:MODEL][*N]`.
+    pub devices: Vec<String>,
+    /// Units of resources that the operator names.
+    pub resources: BTreeMap<String, u32>,
+    /// Sockets (NUMA nodes), `CORES:BYTES`; found out if not given.
+    pub sockets: Vec<String>,
+    /// The pool that the node joins.
+    pub pool: Option<String>,
     /// Tasks at once.
     pub task_slots: Option<u32>,
     /// Where metrics are served; `off` for nowhere.
@@ -50,7 +61,7 @@ pub struct RawConfig {
 }
 
 /// The keys of a [`RawConfig`], for the error that names the nearest one.
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 19] = [
     "join",
     "managers",
     "name",
@@ -60,6 +71,11 @@ const KEYS: [&str; 14] = [
     "labels",
     "cpu",
     "memory",
+    "disk",
+    "devices",
+    "resources",
+    "sockets",
+    "pool",
     "task_slots",
     "admin",
     "stop_tasks_on_exit",
@@ -88,6 +104,16 @@ pub struct Config {
     pub cpu: Option<MilliCpu>,
     /// Schedulable memory, if it was said.
     pub memory: Option<Bytes>,
+    /// Schedulable disk.
+    pub disk: Bytes,
+    /// Devices.
+    pub devices: Vec<Device>,
+    /// Units of resources that the operator names.
+    pub resources: BTreeMap<String, u32>,
+    /// Sockets, if they were said.
+    pub sockets: Vec<Socket>,
+    /// The pool that the node joins.
+    pub pool: String,
     /// Tasks at once.
     pub task_slots: u32,
     /// Where metrics are served, if anywhere.
@@ -110,7 +136,7 @@ pub struct InvalidConfig {
     pub reason: String,
 }
 
-fn invalid(field: &'static str, reason: impl Into<String>) -> InvalidConfig {
+pub(crate) fn invalid(field: &'static str, reason: impl Into<String>) -> InvalidConfig {
     InvalidConfig {
         field,
         reason: reason.into(),
@@ -198,6 +224,11 @@ impl RawConfig {
             labels: self.labels,
             cpu: self.cpu,
             memory: self.memory,
+            disk: self.disk.unwrap_or_default(),
+            devices: offer::devices(&self.devices)?,
+            resources: offer::resources(self.resources)?,
+            sockets: offer::sockets(&self.sockets)?,
+            pool: offer::pool(self.pool)?,
             task_slots: self.task_slots.unwrap_or(limits::DEFAULT_TASK_SLOTS),
             admin,
             stop_tasks_on_exit: self.stop_tasks_on_exit,

@@ -20,6 +20,7 @@ pub mod logs;
 mod machine;
 mod manager;
 pub mod metrics;
+mod offer;
 pub mod report;
 mod run;
 pub mod shell;

@@ -29,7 +29,7 @@ pub mod task;
 pub mod units;
 pub mod view;
 
-pub use device::{Device, DeviceGrant, DeviceRequest, Socket, SocketGrant};
+pub use device::{Device, DeviceGrant, DeviceRequest, InvalidDevices, Socket, SocketGrant};
 pub use endpoint::{Endpoint, PortTable, RouteRule, ServiceTable};
 pub use event::{Event, EventKind};
 pub use ids::{

@@ -1,6 +1,7 @@
 //! The command line: names and help texts, nothing that acts.
 
 mod node;
+mod placement;
 mod plan;
 mod pool;
 mod role;
@@ -13,13 +14,13 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use node::{JoinRoleArg, NodeCommand, NodeUpdate};
+pub use placement::{ApartArg, DeviceArg, NearArg, PlacementArgs, ResourceArg, SpreadArg};
 pub use plan::{PlanArgs, PlanCommand, PlanServiceCommand, RebalanceArgs};
 pub use pool::{PoolCommand, PoolSet};
 pub use role::{AgentArgs, DevArgs, IngressArgs, ManagerArgs};
 pub use service::{CreateArgs, LogsArgs, ScaleArgs, ScaleTo, ServiceCommand, UpdateArgs, WaitArgs};
 pub use service::{
-    EnvArg, HealthArgs, KeyValue, RestartArg, RouteArg, SpecArgs, SpreadArg, UlimitArg,
-    UpdateOrderArg,
+    EnvArg, HealthArgs, KeyValue, RestartArg, RouteArg, SpecArgs, UlimitArg, UpdateOrderArg,
 };
 pub use simulate::{PolicyArg, ProtocolArg, SimulateArgs};
 pub use stack::{DeployArgs, StackCommand};

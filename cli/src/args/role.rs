@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::KeyValue;
+use super::{KeyValue, ResourceArg};
 
 /// Of `dev`.
 #[derive(Debug, Default, Args)]
@@ -93,6 +93,21 @@ pub struct AgentArgs {
     /// The memory to offer; all of it if not given
     #[arg(long, value_name = "BYTES")]
     pub memory: Option<String>,
+    /// The disk to offer; none if not given
+    #[arg(long, value_name = "BYTES")]
+    pub disk: Option<String>,
+    /// Devices to offer, such as gpu:T4*2
+    #[arg(long = "device", value_name = "KIND[:MODEL][*N]")]
+    pub devices: Vec<String>,
+    /// Units of a resource to offer, such as ssd=4
+    #[arg(long = "resource", value_name = "NAME=N")]
+    pub resources: Vec<ResourceArg>,
+    /// A socket (NUMA node), once for each; found out if not given
+    #[arg(long = "socket", value_name = "CORES:BYTES")]
+    pub sockets: Vec<String>,
+    /// The pool that the node joins
+    #[arg(long, value_name = "NAME")]
+    pub pool: Option<String>,
     /// Where /metrics, /healthz and /readyz are served; `off` for nowhere
     #[arg(long, value_name = "ADDR")]
     pub admin: Option<String>,

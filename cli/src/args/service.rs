@@ -3,10 +3,11 @@
 use std::str::FromStr;
 
 use ballast_model::{
-    Bytes, Constraint, MilliCpu, Millis, PortSpec, RestartCondition, RouteSpec, SpreadRule,
-    TopologyKey, Ulimit, UpdateOrder,
+    Bytes, Constraint, MilliCpu, Millis, PortSpec, RestartCondition, RouteSpec, Ulimit, UpdateOrder,
 };
 use clap::{Args, Subcommand, ValueEnum};
+
+use super::placement::{PlacementArgs, SpreadArg};
 
 /// What to do with services.
 #[derive(Debug, Subcommand)]
@@ -92,6 +93,10 @@ pub struct UpdateArgs {
     /// Removes all constraints; those of `--constraint` are set afterwards
     #[arg(long)]
     pub constraint_clear: bool,
+    /// Removes all affinities, rules for other services and tolerations; those of `--affinity`,
+    /// `--near`, `--apart` and `--toleration` are set afterwards
+    #[arg(long)]
+    pub rules_clear: bool,
     /// Removes all routes; those of `--route` are set afterwards
     #[arg(long)]
     pub route_clear: bool,
@@ -149,9 +154,13 @@ pub struct SpecArgs {
     /// Only nodes for which this holds, such as node.labels.zone==b
     #[arg(long, value_name = "EXPR")]
     pub constraint: Vec<Constraint>,
-    /// Spreads tasks: `node`, `node.labels.KEY`, or `none` to fill nodes up
-    #[arg(long, value_name = "OVER")]
-    pub spread: Option<SpreadArg>,
+    /// Spreads tasks: `node`, `node.labels.KEY`, or `none` to fill nodes up; with :N, one may have
+    /// at most N more than another
+    #[arg(long, value_name = "OVER[:SKEW]")]
+    pub spread: Vec<SpreadArg>,
+    /// What else it reserves, where it would rather run, and who gives way to whom
+    #[command(flatten)]
+    pub rules: PlacementArgs,
     /// The most tasks of this service on one node; 0 sets no limit
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub max_per_node: Option<u32>,
@@ -384,32 +393,6 @@ impl FromStr for UlimitArg {
             name: name.to_owned(),
             limit,
         })
-    }
-}
-
-/// `node`, `node.labels.KEY` or `none`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SpreadArg(pub Option<SpreadRule>);
-
-impl FromStr for SpreadArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "none" => Ok(Self(None)),
-            "node" | "node.id" | "node.name" | "node.hostname" => {
-                Ok(Self(Some(SpreadRule::default())))
-            }
-            _ => match text.strip_prefix("node.labels.") {
-                Some(key) if !key.is_empty() => Ok(Self(Some(SpreadRule {
-                    over: TopologyKey::Label(key.to_owned()),
-                    max_skew: 0,
-                }))),
-                _ => Err(format!(
-                    "`{text}` is not something to spread over: none, node or node.labels.KEY"
-                )),
-            },
-        }
     }
 }
 

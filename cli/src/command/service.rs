@@ -96,6 +96,11 @@ pub(super) async fn updated_spec(
         spec.labels.remove(key);
     }
     remove_ports(&mut spec.ports, &args.publish_rm)?;
+    if args.rules_clear {
+        spec.placement.affinities.clear();
+        spec.placement.services.clear();
+        spec.placement.tolerations.clear();
+    }
     if args.constraint_clear {
         spec.placement.constraints.clear();
     }

@@ -97,6 +97,7 @@ fn apply_task(spec: &mut ServiceSpec, args: &SpecArgs) {
     }
     set(&mut task.resources.cpu, args.cpu);
     set(&mut task.resources.memory, args.memory);
+    args.rules.reserve(&mut task.resources);
     for ulimit in &args.ulimit {
         task.ulimits.insert(ulimit.name.clone(), ulimit.limit);
     }
@@ -118,9 +119,14 @@ fn apply_placement(spec: &mut ServiceSpec, args: &SpecArgs) {
             placement.constraints.push(constraint.clone());
         }
     }
-    if let Some(SpreadArg(over)) = &args.spread {
-        placement.spread = over.iter().cloned().collect();
+    if !args.spread.is_empty() {
+        let rules = args
+            .spread
+            .iter()
+            .filter_map(|SpreadArg(rule)| rule.clone());
+        placement.spread = rules.collect();
     }
+    args.rules.apply(placement);
     set(&mut placement.max_replicas_per_node, args.max_per_node);
 }
 

@@ -3,8 +3,8 @@
 use std::str::FromStr;
 
 use ballast_model::{
-    Bytes, MilliCpu, Millis, Mode, RestartCondition, ServiceSpec, UpdateFailureAction, UpdateOrder,
-    limits,
+    Bytes, DeviceRequest, MilliCpu, Millis, Mode, Resources, RestartCondition, ServiceSpec,
+    UpdateFailureAction, UpdateOrder, limits,
 };
 
 use super::field::{Field, Section};
@@ -161,6 +161,63 @@ fn resources(spec: &mut ServiceSpec, field: &Field<'_>, report: &mut Report) {
     let resources = &mut spec.task.resources;
     resources.cpu = cpu.unwrap_or(resources.cpu);
     resources.memory = memory.unwrap_or(resources.memory);
+    if let Some(field) = limits
+        .get("devices")
+        .or_else(|| limits.get("generic_resources"))
+    {
+        field.error(report, "is a reservation: give it under `reservations`");
+    }
+    if let Some(field) = reservations.get("devices") {
+        devices(resources, field, report);
+    }
+    if let Some(field) = reservations.get("generic_resources") {
+        generic_resources(resources, field, report);
+    }
+}
+
+/// Reads devices, of which a task has one kind: the capability that names a kind of device.
+fn devices(resources: &mut Resources, field: &Field<'_>, report: &mut Report) {
+    for (place, item) in field.items(report).iter().enumerate() {
+        if place > 0 {
+            item.error(report, "a task has devices of one kind");
+            return;
+        }
+        let section = item.section(report, keys::DEVICE);
+        let kinds = section.get("capabilities").map(|f| f.items(report));
+        let kind = kinds.iter().flatten().find_map(|f| f.text(report));
+        let count = match section.get("count") {
+            Some(count) => count.number(report, 1, u8::MAX),
+            None => Some(1),
+        };
+        let (Some(kind), Some(count)) = (kind, count) else {
+            item.error(report, "needs `capabilities`, such as [gpu]");
+            return;
+        };
+        resources.devices = DeviceRequest {
+            kind: kind.to_owned(),
+            count,
+            milli: 1000,
+        };
+    }
+}
+
+/// Reads Swarm's named resources.
+fn generic_resources(resources: &mut Resources, field: &Field<'_>, report: &mut Report) {
+    for item in field.items(report) {
+        let section = item.section(report, keys::GENERIC);
+        let Some(spec) = section.get("discrete_resource_spec") else {
+            item.error(report, "needs a `discrete_resource_spec`");
+            continue;
+        };
+        let spec = spec.section(report, keys::DISCRETE);
+        let name = spec.get("kind").and_then(|f| f.text(report));
+        let units = spec
+            .get("value")
+            .and_then(|f| f.number(report, 1, u32::MAX));
+        if let (Some(name), Some(units)) = (name, units) {
+            resources.custom.insert(name.to_ascii_lowercase(), units);
+        }
+    }
 }
 
 fn one_figure<T>(
@@ -233,10 +290,11 @@ fn placement(spec: &mut ServiceSpec, field: &Field<'_>, report: &mut Report) {
         let Some(spread) = preference.get("spread") else {
             continue;
         };
-        if place > 0 {
-            spread.warn(report, "is not honoured: only the first preference counts");
-        } else if let Some(SpreadArg(over)) = spread.parse(report) {
-            placement.spread = over.into_iter().collect();
+        if place == 0 {
+            placement.spread.clear();
+        }
+        if let Some(SpreadArg(rule)) = spread.parse(report) {
+            placement.spread.extend(rule);
         }
     }
 }

@@ -4,7 +4,7 @@ use ballast_model::{HealthCheck, PortSpec, ProbeKind, Protocol, RouteSpec, Servi
 
 use super::field::{Field, Section};
 use super::finding::Report;
-use super::{health, keys, service};
+use super::{health, keys, rules, service};
 use crate::args::{RouteArg, SpreadArg};
 
 /// Reads it; what it says wins over what the rest of the service says.
@@ -27,6 +27,12 @@ pub(super) fn read(spec: &mut ServiceSpec, field: &Field<'_>, report: &mut Repor
     }
     if let Some(SpreadArg(over)) = section.get("spread").and_then(|f| f.parse(report)) {
         spec.placement.spread = over.into_iter().collect();
+    }
+    if let Some(field) = section.get("placement") {
+        rules::placement(&mut spec.placement, field, report);
+    }
+    if let Some(field) = section.get("resources") {
+        rules::resources(&mut spec.task.resources, field, report);
     }
     if let Some(most) = section
         .get("restart_max_delay")

@@ -215,12 +215,30 @@ pub(super) const LIMITS: Keys = Keys(&[
     ("cpus", Honoured),
     ("memory", Honoured),
     ("pids", Refused("use ulimits.nproc")),
-    ("devices", Refused("devices are not scheduled yet")),
-    (
-        "generic_resources",
-        Refused("only cpus and memory are scheduled"),
-    ),
+    ("devices", Honoured),
+    ("generic_resources", Honoured),
 ]);
+
+/// Of one of `deploy.resources.reservations.devices`.
+pub(super) const DEVICE: Keys = Keys(&[
+    ("capabilities", Honoured),
+    ("count", Honoured),
+    (
+        "driver",
+        Skipped("nodes name their devices by kind and model"),
+    ),
+    (
+        "device_ids",
+        Refused("devices are chosen when a task is placed"),
+    ),
+    ("options", Skipped("nothing reads them")),
+]);
+
+/// Of one of `deploy.resources.reservations.generic_resources`.
+pub(super) const GENERIC: Keys = Keys(&[("discrete_resource_spec", Honoured)]);
+
+/// Of `discrete_resource_spec`.
+pub(super) const DISCRETE: Keys = Keys(&[("kind", Honoured), ("value", Honoured)]);
 
 /// Of `deploy.restart_policy`.
 pub(super) const RESTART: Keys = Keys(&[
@@ -301,7 +319,32 @@ pub(super) const EXTENSION: Keys = Keys(&[
     ("health", Honoured),
     ("drain", Honoured),
     ("spread", Honoured),
+    ("placement", Honoured),
+    ("resources", Honoured),
     ("restart_max_delay", Honoured),
+]);
+
+/// Of `x-ballast.placement`.
+pub(super) const EXTENSION_PLACEMENT: Keys = Keys(&[
+    ("affinities", Honoured),
+    ("near", Honoured),
+    ("apart", Honoured),
+    ("spread", Honoured),
+    ("tolerations", Honoured),
+    ("policy", Honoured),
+    ("sockets", Honoured),
+    ("priority", Honoured),
+    ("preempts", Honoured),
+    ("max_disrupted", Honoured),
+    ("gang", Honoured),
+    ("rebalance", Honoured),
+]);
+
+/// Of `x-ballast.resources`.
+pub(super) const EXTENSION_RESOURCES: Keys = Keys(&[
+    ("disk", Honoured),
+    ("device", Honoured),
+    ("custom", Honoured),
 ]);
 
 /// Of one of `x-ballast.ports`.

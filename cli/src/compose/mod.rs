@@ -22,6 +22,7 @@ mod health;
 mod interpolate;
 mod keys;
 mod ports;
+mod rules;
 mod service;
 mod tree;
 mod words;
@@ -115,9 +116,17 @@ fn read_services(source: &Source<'_>, stack: &str, report: &mut Report) -> Vec<S
         return specs;
     }
     let mut published = BTreeMap::new();
+    let names: Vec<String> = entries
+        .iter()
+        .map(|(name, _)| (*name).to_string())
+        .collect();
     for (name, field) in entries {
         let before = report.len();
-        if let Some(spec) = service::read(source, stack, name, &field, report) {
+        if let Some(mut spec) = service::read(source, stack, name, &field, report) {
+            rules::rename(&mut spec.placement.services, |other| {
+                let here = names.iter().any(|name| *name == other);
+                here.then(|| service_name(stack, other))
+            });
             let udp = |protocol| protocol == Protocol::Udp;
             for port in &spec.ports {
                 let Some(number) = port.published else {

@@ -40,6 +40,16 @@ fn over(mut file: RawConfig, args: AgentArgs) -> Result<RawConfig, Failure> {
     }
     let cpu = unit("--cpu", args.cpu.as_ref())?;
     let memory = unit("--memory", args.memory.as_ref())?;
+    let disk = unit("--disk", args.disk.as_ref())?;
+    for resource in args.resources {
+        file.resources.insert(resource.name, resource.units);
+    }
+    if !args.devices.is_empty() {
+        file.devices = args.devices;
+    }
+    if !args.sockets.is_empty() {
+        file.sockets = args.sockets;
+    }
     if !args.managers.is_empty() {
         file.managers = args.managers;
     }
@@ -54,6 +64,8 @@ fn over(mut file: RawConfig, args: AgentArgs) -> Result<RawConfig, Failure> {
         ports: args.ports.or(file.ports),
         cpu: cpu.or(file.cpu),
         memory: memory.or(file.memory),
+        disk: disk.or(file.disk),
+        pool: args.pool.or(file.pool),
         admin: args.admin.or(file.admin),
         stop_tasks_on_exit: args.stop_tasks_on_exit || file.stop_tasks_on_exit,
         ..file
