@@ -4,9 +4,8 @@
 //! The bound of a moment is the number of nodes that the tasks would fill if they could be poured,
 //! in the dimension that needs most. openb's own times keep some 45 tasks running at once, on five
 //! nodes or so: there a part of a node, which nobody can use, is a large part of the bound, and
-//! even the best packing of each moment anew misses the goal. So both are told: against the
-//! volume, and against the volume rounded up to whole nodes at each moment, which is the bound of
-//! the literature on dynamic bin packing (Li, Tang and Cai, SPAA 2014).
+//! even packing each moment anew misses the goal. So both are told: against the volume, and
+//! against the volume rounded up to whole nodes at each moment; no packing goes below either.
 
 use std::path::Path;
 
