@@ -16,12 +16,14 @@
 //! * `fleet`: nodes around the index, their equivalence classes, the tasks of each service
 //! * `policy`: which of the nodes that fit is best
 //! * `devices`: which devices and sockets of a node a task is given
+//! * `digest`: what a question about all nodes needs of each
 //! * `ports`: which ports of a node are handed out next
 //! * `rules`: which nodes may take a task and which would rather, beside room
 //! * [`rebalance`]: which few moves would make a running fleet better
 //! * `explain`: the scan that words a refusal
 
 mod devices;
+mod digest;
 mod explain;
 mod fleet;
 mod index;

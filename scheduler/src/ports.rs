@@ -86,6 +86,19 @@ impl Ports {
         Ok(Chosen { bindings, numbers })
     }
 
+    /// Returns how many dynamic ports could be chosen at once.
+    pub(crate) fn free_dynamic(&self, range: PortRange, taken: &Allocation) -> u32 {
+        if range.is_empty() {
+            return 0;
+        }
+        let held = taken.ports.range(range.first..=range.last).count();
+        let strange = |port: &&u16| range.contains(**port) && !taken.ports.contains(*port);
+        let quarantined = self.quarantined.iter().filter(strange).count();
+        let none = usize::from(range.first == 0 && !taken.ports.contains(&0));
+        let out = u32::try_from(held + quarantined + none).unwrap_or(u32::MAX);
+        range.len().saturating_sub(out)
+    }
+
     /// Moves the cursor past ports that were taken.
     pub(crate) fn advance(&mut self, range: PortRange, numbers: &[u16]) {
         let mut dynamic = numbers.iter().copied().filter(|&port| range.contains(port));

@@ -393,6 +393,12 @@ impl Scheduler {
         self.fleet.get(node).map(|entry| &entry.taken)
     }
 
+    /// Returns what questions about all nodes are put to.
+    #[cfg(test)]
+    pub(crate) const fn parts(&self) -> (&Fleet, &Census) {
+        (&self.fleet, &self.census)
+    }
+
     /// Returns every node and what is taken on it, in the order of ids.
     pub fn nodes(&self) -> impl ExactSizeIterator<Item = (&Node, &Allocation)> {
         self.fleet.iter().map(|entry| (&entry.node, &entry.taken))
@@ -517,7 +523,11 @@ impl Scheduler {
                 }
             }
         }
-        self.pack(request, query, avoid)
+        // The packer counts memory in whole MiB: what fits to the last byte it may not see.
+        match self.pack(request, query, avoid) {
+            None => self.search_all(request, query, avoid),
+            found => found,
+        }
     }
 
     fn pack(

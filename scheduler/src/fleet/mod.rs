@@ -10,6 +10,7 @@ mod ledger;
 mod topology;
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use ballast_model::{Bytes, Claim, MilliCpu, Node, NodeId, NodeKey, ServiceId};
 
@@ -18,6 +19,7 @@ pub(crate) use entry::{Entry, Offer};
 pub(crate) use ledger::Ledger;
 pub(crate) use topology::Topology;
 
+use crate::digest::Digest;
 use crate::index::{Amounts, At, Custom, DEVICES, Extra, Fields, Index, PortMap, Stock};
 use crate::map::IdMap;
 
@@ -33,6 +35,8 @@ pub(crate) struct Fleet {
     classes: ClassTable,
     topologies: Vec<Topology>,
     ledgers: IdMap<ServiceId, Ledger>,
+    /// For questions about all nodes; behind a lock, as asking brings it up to date.
+    digest: Mutex<Digest>,
 }
 
 impl Default for Fleet {
@@ -50,6 +54,7 @@ impl Fleet {
             classes: ClassTable::default(),
             topologies: Vec::new(),
             ledgers: IdMap::default(),
+            digest: Mutex::default(),
         }
     }
 
@@ -121,6 +126,8 @@ impl Fleet {
             self.entries[at] = Some(entry);
         }
         self.index.set_classes(self.classes.len());
+        let at = self.index.at(id).expect("just added");
+        self.touch(at);
         self.place_in_topologies(id);
     }
 
@@ -144,6 +151,7 @@ impl Fleet {
         let Some(at) = self.index.remove(node) else {
             return false;
         };
+        self.touch(at);
         let entry = self.entries[at as usize].take().expect("a known node");
         for &(service, _) in entry.services() {
             let ledger = self.ledgers.get_mut(service).expect("a counted service");
@@ -172,6 +180,7 @@ impl Fleet {
         let range = entry.node.offered.ports;
         entry.ports.advance(range, &claim.ports);
         entry.count(service, true);
+        self.touch(at);
         let ledger = self.ledgers.entry_or(service, Ledger::default);
         ledger.add(at, &self.index, &self.topologies);
     }
@@ -186,6 +195,7 @@ impl Fleet {
         let entry = self.entries[at as usize].as_mut().expect("a known node");
         entry.taken.remove(claim);
         entry.count(service, false);
+        self.touch(at);
         let ledger = self.ledgers.get_mut(service).expect("a counted service");
         ledger.sub(at, &self.index, &self.topologies);
         self.set_free(at);
@@ -228,13 +238,31 @@ impl Fleet {
 
     pub(crate) fn ports_mut(&mut self, node: NodeId) -> Option<&mut crate::ports::Ports> {
         let at = self.index.at(node)?;
+        self.touch(at);
         Some(&mut self.entry_mut(at).ports)
+    }
+
+    fn touch(&mut self, at: At) {
+        let digest = self.digest.get_mut();
+        digest.unwrap_or_else(PoisonError::into_inner).touch(at);
+    }
+
+    /// Asks a question about all nodes, of a digest that is up to date.
+    pub(crate) fn ask<T>(&self, question: impl FnOnce(&mut Digest) -> T) -> T {
+        let mut digest = self.digest.lock().unwrap_or_else(PoisonError::into_inner);
+        digest.renew(self.entries.len(), |at| {
+            let entry = self.entries.get(at as usize)?.as_ref()?;
+            Some((entry, self.index.line(at).class()))
+        });
+        question(&mut digest)
     }
 
     /// Makes classes tell nodes apart by this property, if they can.
     pub(crate) fn learn(&mut self, key: &NodeKey) {
         let nodes = self.entries.iter().flatten().map(|entry| &entry.node);
         if self.classes.learn(key, nodes) {
+            let digest = self.digest.get_mut();
+            digest.unwrap_or_else(PoisonError::into_inner).touch_all();
             let mut classes = vec![0; self.entries.len()];
             for at in self.index.by_id() {
                 let node = &self.entries[at as usize]

@@ -1,4 +1,4 @@
-//! The scan that words a refusal.
+//! The plain walk over all nodes: what the counts mean.
 
 use ballast_model::Shortage;
 
@@ -8,13 +8,13 @@ use crate::request::Request;
 use crate::rules::{Census, Judged, Rules};
 
 /// How far from fitting a node is: the class of the rule, then how much of the request it lacks.
-type Distance = (u8, u64);
+pub(super) type Distance = (u8, u64);
 
 /// Judges every node (or the one that was asked for) and counts why it does not fit.
 ///
 /// # Complexity
 /// One pass over the nodes.
-pub(crate) fn explain(fleet: &Fleet, census: &Census, request: &Request<'_>) -> Refusal {
+pub(super) fn scan(fleet: &Fleet, census: &Census, request: &Request<'_>) -> Refusal {
     let rules = Rules::new(request, census, &Judged(fleet));
     let mut counted = Count::default();
     match request.node {
@@ -31,8 +31,9 @@ pub(crate) fn explain(fleet: &Fleet, census: &Census, request: &Request<'_>) -> 
     counted.finish(request)
 }
 
+/// What was counted so far.
 #[derive(Default)]
-struct Count<'a> {
+pub(super) struct Count<'a> {
     nodes: u32,
     fit: u32,
     excluded: Vec<Excluded>,
@@ -40,7 +41,8 @@ struct Count<'a> {
 }
 
 impl<'a> Count<'a> {
-    fn take(&mut self, entry: &'a Entry, rules: &Rules<'_>, request: &Request<'_>) {
+    /// Judges a node and counts it.
+    pub(super) fn take(&mut self, entry: &'a Entry, rules: &Rules<'_>, request: &Request<'_>) {
         let judged = rules.judge(&entry.node);
         match judged.and_then(|()| entry.judge_room(request)) {
             Ok(_) => {
@@ -49,32 +51,56 @@ impl<'a> Count<'a> {
             }
             Err(reason) => {
                 let distance = distance(&reason, entry, request);
-                if self.nearest.as_ref().is_none_or(|best| distance < best.0) {
-                    self.nearest = Some((distance, entry, reason.clone()));
-                }
+                self.approach(distance, entry, reason.clone());
                 self.exclude(reason);
             }
         }
     }
 
+    /// Returns whether a node at this distance would be the nearest, or as near as it.
+    pub(super) fn is_nearer(&self, distance: Distance) -> bool {
+        self.nearest.as_ref().is_none_or(|best| distance <= best.0)
+    }
+
+    /// Takes note of a node's distance; of nodes that are as near the one with the least id is
+    /// told.
+    pub(super) fn approach(&mut self, distance: Distance, entry: &'a Entry, reason: Reason) {
+        let rank = |distance, entry: &Entry| (distance, entry.node.id);
+        let known = self.nearest.as_ref();
+        if known.is_none_or(|best| rank(distance, entry) < rank(best.0, best.1)) {
+            self.nearest = Some((distance, entry, reason));
+        }
+    }
+
+    /// Counts nodes that fit.
+    pub(super) fn fit_many(&mut self, nodes: u32) {
+        self.nodes += nodes;
+        self.fit += nodes;
+    }
+
     fn exclude(&mut self, reason: Reason) {
-        self.nodes += 1;
+        self.exclude_many(reason, 1);
+    }
+
+    /// Counts nodes that are excluded alike.
+    pub(super) fn exclude_many(&mut self, reason: Reason, nodes: u32) {
+        self.nodes += nodes;
         let Some(known) = self
             .excluded
             .iter_mut()
             .find(|e| e.reason.is_alike(&reason))
         else {
-            self.excluded.push(Excluded { reason, nodes: 1 });
+            self.excluded.push(Excluded { reason, nodes });
             return;
         };
-        known.nodes += 1;
+        known.nodes += nodes;
         // Alike but for the amount: the least lack is the one worth telling.
         if reason < known.reason {
             known.reason = reason;
         }
     }
 
-    fn finish(mut self, request: &Request<'_>) -> Refusal {
+    pub(super) fn finish(mut self, request: &Request<'_>) -> Refusal {
         self.excluded
             .sort_by(|a, b| (b.nodes, &a.reason).cmp(&(a.nodes, &b.reason)));
         let nearest = self.nearest.map(|(_, entry, reason)| {
@@ -109,9 +135,17 @@ impl<'a> Count<'a> {
 
 /// Returns how far a node is from fitting. A shortage is nearer than a rule, and a rule nearer
 /// than a node that takes nothing at all: the nearer, the smaller the change that would help.
-fn distance(reason: &Reason, entry: &Entry, request: &Request<'_>) -> Distance {
+pub(super) fn distance(reason: &Reason, entry: &Entry, request: &Request<'_>) -> Distance {
     match reason {
-        Reason::Cpu(_) | Reason::Memory(_) | Reason::Disk(_) => {
+        Reason::Cpu(_)
+        | Reason::Memory(_)
+        | Reason::Disk(_)
+        | Reason::Slots
+        | Reason::Port(_)
+        | Reason::DynamicPorts
+        | Reason::Devices { .. }
+        | Reason::Custom { .. }
+        | Reason::Socket => {
             let wanted = request.resources;
             let lack = |shortage: &Shortage| match shortage {
                 Shortage::Cpu(lack) => per_mille(lack.0.into(), wanted.cpu.0.into()),
@@ -126,12 +160,6 @@ fn distance(reason: &Reason, entry: &Entry, request: &Request<'_>) -> Distance {
             };
             (0, entry.shortages(request).iter().map(lack).sum())
         }
-        Reason::Slots
-        | Reason::Port(_)
-        | Reason::DynamicPorts
-        | Reason::Devices { .. }
-        | Reason::Custom { .. }
-        | Reason::Socket => (0, 1000),
         Reason::Kept => (1, 0),
         Reason::MaxReplicas(_) | Reason::Skew { .. } => (1, 1),
         Reason::Near { .. } | Reason::Apart { .. } | Reason::Repelled { .. } => (1, 2),
