@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use ballast_model::{Node, NodeId, Placement, PortSpec, Resources, ServiceId, Target};
+use ballast_model::{DeviceGrant, Node, NodeId, Placement, PortSpec, Resources, ServiceId, Target};
 
 use crate::fleet::{Fleet, Ledger};
-use crate::index::{At, Demand, Grant, Index};
+use crate::index::{At, DEVICES, Demand, Grant, Index, remaining};
 use crate::map::IdMap;
 use crate::policy::{Query, Search, Who};
 
@@ -45,6 +45,18 @@ impl Taken {
     /// Returns the node.
     pub const fn node(&self) -> NodeId {
         self.node
+    }
+
+    /// Returns its devices, by their places on the node, and the thousandths of each.
+    pub fn devices(&self) -> Vec<DeviceGrant> {
+        let all = (0..DEVICES).map(|device| (device, remaining(&self.grant.devices, device)));
+        let taken = all.filter(|(_, milli)| *milli > 0);
+        taken
+            .map(|(device, milli)| DeviceGrant {
+                device: u8::try_from(device).expect("16 devices"),
+                milli,
+            })
+            .collect()
     }
 
     /// Returns its ports: fixed ones first, then dynamic ones.

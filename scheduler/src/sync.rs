@@ -62,3 +62,11 @@ pub(crate) fn fence() {
     #[cfg(not(loom))]
     portable_atomic::fence(Ordering::SeqCst);
 }
+
+/// Lets others go on before the next try.
+pub(crate) fn pause() {
+    #[cfg(loom)]
+    loom::thread::yield_now();
+    #[cfg(not(loom))]
+    std::hint::spin_loop();
+}

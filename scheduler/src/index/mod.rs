@@ -33,6 +33,8 @@ mod custom;
 mod dirty;
 mod lanes;
 mod line;
+#[cfg(all(test, loom))]
+mod loom_tests;
 mod nodes;
 mod ports;
 mod shard;

@@ -455,7 +455,7 @@ impl Index {
             if self.unsettled.is_quiet_since(mark) {
                 return None;
             }
-            std::hint::spin_loop();
+            crate::sync::pause();
         }
     }
 
