@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ballast_link::{KeyPair, Link, LinkError, LinkSender, Peer, Role, Trust, alpn};
-use ballast_model::{NodeDescription, limits};
-use ballast_wire::agent::{AgentHello, AgentToManager, LogLines, ManagerToAgent};
+use ballast_model::{Millis, NodeDescription, limits};
+use ballast_wire::agent::{AgentHello, AgentToManager, AssignmentSet, LogLines, ManagerToAgent};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +39,8 @@ const RENEWAL_AGAIN: Duration = Duration::from_secs(30);
 const LOG_READERS: usize = 64;
 /// Messages with lines of logs that wait for the link; readers wait when it is full.
 const LOG_QUEUE: usize = 8;
+/// What a manager may ask for as the time between two heartbeats, whatever it says.
+const PACES: (Millis, Millis) = (Millis(10), Millis(10_000));
 
 /// Keeps a link to whichever manager leads.
 pub(crate) struct ManagerLink {
@@ -184,12 +186,23 @@ pub(crate) async fn resolve(managers: &[String], turn: usize) -> Result<SocketAd
         .ok_or_else(|| none(format!("manager `{name}` has no address")))
 }
 
+/// Returns a clock for heartbeats; the first is due at once, and one that is late shifts the rest.
+fn paced(pace: Millis) -> tokio::time::Interval {
+    let mut heartbeat = tokio::time::interval(pace.to_duration());
+    heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    heartbeat
+}
+
 /// One connection that was welcomed.
 struct Session<'a> {
     link: &'a ManagerLink,
     readers: BTreeMap<u64, CancellationToken>,
     lines: (mpsc::Sender<LogLines>, mpsc::Receiver<LogLines>),
     renewal: Option<(KeyPair, Instant)>,
+    /// The newest set that this link brought, which what comes next may change.
+    set: Option<AssignmentSet>,
+    /// How often the manager wants to hear from this agent.
+    pace: Millis,
 }
 
 impl<'a> Session<'a> {
@@ -199,6 +212,8 @@ impl<'a> Session<'a> {
             readers: BTreeMap::new(),
             lines: mpsc::channel(LOG_QUEUE),
             renewal: None,
+            set: None,
+            pace: limits::HEARTBEAT_INTERVAL,
         }
     }
 
@@ -207,8 +222,8 @@ impl<'a> Session<'a> {
         mut link: Link<AgentToManager, ManagerToAgent>,
     ) -> Result<Ended, LinkError> {
         let agent = &self.link.agent;
-        let mut heartbeat = tokio::time::interval(limits::HEARTBEAT_INTERVAL.to_duration());
-        heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut pace = self.pace;
+        let mut heartbeat = paced(pace);
         let mut renewal = tokio::time::interval(RENEWAL_CHECK);
         loop {
             let mut ended = None;
@@ -228,6 +243,10 @@ impl<'a> Session<'a> {
             }
             if let Some(ended) = ended {
                 return Ok(ended);
+            }
+            if self.pace != pace {
+                pace = self.pace;
+                heartbeat = paced(pace);
             }
         }
     }
@@ -279,7 +298,21 @@ impl<'a> Session<'a> {
         let link = self.link;
         match message {
             ManagerToAgent::Welcome { .. } => {}
-            ManagerToAgent::Assignments(set) => link.agent.dispatch(Event::Assignments(set)),
+            ManagerToAgent::Assignments(set) => {
+                self.set = Some(set.clone());
+                link.agent.dispatch(Event::Assignments(set));
+            }
+            ManagerToAgent::Beat(pace) => self.pace = pace.clamp(PACES.0, PACES.1),
+            ManagerToAgent::Changes(changes) => {
+                let Some(set) = self.set.as_mut() else {
+                    return Some(Ended::Closed);
+                };
+                if !set.patch(changes) {
+                    // Out of step: the next link begins with the whole set.
+                    return Some(Ended::Closed);
+                }
+                link.agent.dispatch(Event::Assignments(set.clone()));
+            }
             ManagerToAgent::Ingresses(ingresses) => {
                 Feeds::set(&link.agent, &link.trust, &ingresses, &link.shutdown);
                 link.agent.keep_ingresses(ingresses);

@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use ballast_model::{
-    Endpoint, Generation, Health, NodeId, PortTable, Protocol, RouteRule, RouteSpec, ServiceId,
-    ServiceSpec, ServiceTable,
+    AssignmentId, Endpoint, Generation, Health, NodeId, PortTable, Protocol, RouteRule, RouteSpec,
+    ServiceId, ServiceSpec, ServiceTable,
 };
-use ballast_wire::agent::{AssignedTemplate, Assignment, AssignmentSet, IngressAddress};
+use ballast_wire::agent::{
+    AssignedTemplate, Assignment, AssignmentChanges, AssignmentSet, IngressAddress,
+};
 
 use crate::state::{PublishedPort, Service, State, TaskEntry};
 
@@ -21,36 +23,75 @@ pub fn assignment_set(state: &State, node: NodeId) -> AssignmentSet {
         };
     };
     let mut templates = BTreeSet::new();
-    let mut assignments = Vec::with_capacity(entry.assignments.len());
-    for id in &entry.assignments {
-        let task = state.assignment(*id).and_then(|a| state.task(a.task));
-        let Some(task) = task.map(|entry| &entry.task) else {
-            continue;
-        };
-        let Some(binding) = &task.binding else {
-            continue;
-        };
-        templates.insert((task.service, task.generation));
-        assignments.push(Assignment {
-            assignment: *id,
-            task: task.id,
-            restarts: binding.restarts,
-            service: task.service,
-            generation: task.generation,
-            slot: task.slot,
-            ports: binding.ports.clone(),
-            claim: binding.claim.clone(),
-            desired: task.desired,
-        });
-    }
+    let of_node = entry.assignments.iter();
+    let assignments = of_node
+        .filter_map(|id| assignment(state, node, *id, &mut templates))
+        .collect();
     AssignmentSet {
         generation: entry.version,
-        templates: templates
-            .into_iter()
-            .filter_map(|(service, generation)| template(state, service, generation))
-            .collect(),
+        templates: all_templates(state, templates),
         assignments,
     }
+}
+
+/// Returns what makes of a node's set of the generation `base` the one of now, if nothing but these
+/// bindings is different.
+pub fn assignment_changes(
+    state: &State,
+    node: NodeId,
+    base: Generation,
+    bindings: &BTreeSet<AssignmentId>,
+) -> AssignmentChanges {
+    let mut templates = BTreeSet::new();
+    let mut assignments = Vec::with_capacity(bindings.len());
+    let mut removed = Vec::new();
+    for id in bindings {
+        match assignment(state, node, *id, &mut templates) {
+            Some(assignment) => assignments.push(assignment),
+            None => removed.push(*id),
+        }
+    }
+    let version = state.node(node).map(|entry| entry.version);
+    AssignmentChanges {
+        base,
+        generation: version.unwrap_or(state.version()),
+        templates: all_templates(state, templates),
+        assignments,
+        removed,
+    }
+}
+
+/// Returns a binding as its agent is told of it; none if it is not, or no longer, on that node.
+fn assignment(
+    state: &State,
+    node: NodeId,
+    id: AssignmentId,
+    templates: &mut BTreeSet<(ServiceId, Generation)>,
+) -> Option<Assignment> {
+    let task = &state.task(state.assignment(id)?.task)?.task;
+    let binding = task
+        .binding
+        .as_ref()
+        .filter(|binding| binding.node == node)?;
+    templates.insert((task.service, task.generation));
+    Some(Assignment {
+        assignment: id,
+        task: task.id,
+        restarts: binding.restarts,
+        service: task.service,
+        generation: task.generation,
+        slot: task.slot,
+        ports: binding.ports.clone(),
+        claim: binding.claim.clone(),
+        desired: task.desired,
+    })
+}
+
+fn all_templates(state: &State, named: BTreeSet<(ServiceId, Generation)>) -> Vec<AssignedTemplate> {
+    let found = named
+        .into_iter()
+        .filter_map(|(service, generation)| template(state, service, generation));
+    found.collect()
 }
 
 fn template(state: &State, service: ServiceId, generation: Generation) -> Option<AssignedTemplate> {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ballast_link::{
-    Credentials, Identity, JoinToken, Link, LinkError, Peer, Role, Trust, alpn, join,
+    Credentials, Identity, JoinToken, Link, LinkError, LinkReceiver, LinkSender, Peer, Role,
+    TlsStream, Trust, alpn, join,
 };
 use ballast_manager::{ManagerError, RawConfig, Ready, run_until};
 use ballast_model::{
@@ -26,7 +27,24 @@ use tokio_util::sync::CancellationToken;
 
 const WAIT: Duration = Duration::from_secs(20);
 
-type AgentLink = Link<AgentToManager, ManagerToAgent>;
+/// An agent's link, and the set that it brought so far.
+struct AgentLink {
+    sender: LinkSender<AgentToManager>,
+    receiver: LinkReceiver<ManagerToAgent>,
+    set: AssignmentSet,
+}
+
+impl AgentLink {
+    fn new(stream: TlsStream, peer: Identity) -> Self {
+        let link = Link::new(stream, peer);
+        Self {
+            sender: link.sender,
+            receiver: link.receiver,
+            set: AssignmentSet::default(),
+        }
+    }
+}
+
 type IngressLink = Link<IngressToManager, ManagerToIngress>;
 
 struct Manager {
@@ -160,7 +178,7 @@ fn hello(node: NodeId, name: &str) -> AgentHello {
 
 async fn agent(manager: &Manager, credentials: &Credentials, name: &str) -> AgentLink {
     let (stream, peer) = connect(manager.ready.links, credentials).await;
-    let mut link: AgentLink = Link::new(stream, peer);
+    let mut link = AgentLink::new(stream, peer);
     let node = NodeId::from_bits(credentials.identity.id);
     let hello = AgentToManager::Hello(hello(node, name));
     link.sender.send(&hello).await.expect("sends");
@@ -181,12 +199,19 @@ async fn ingress(manager: &Manager, feed: SocketAddr) -> IngressLink {
     link
 }
 
+/// Returns the next message; what changes the set comes as the whole set.
 async fn next(link: &mut AgentLink) -> ManagerToAgent {
     let message = tokio::time::timeout(WAIT, link.receiver.recv()).await;
-    message
+    let message = message
         .expect("in time")
         .expect("arrives")
-        .expect("goes on")
+        .expect("goes on");
+    match message {
+        ManagerToAgent::Assignments(set) => link.set = set,
+        ManagerToAgent::Changes(changes) => assert!(link.set.patch(changes), "is in step"),
+        other => return other,
+    }
+    ManagerToAgent::Assignments(link.set.clone())
 }
 
 /// Returns the first assignment set with that many assignments.
@@ -347,9 +372,12 @@ async fn silent_node_is_down_and_its_task_is_replaced_elsewhere() {
                 .await
                 .expect("sends");
             let beat = tokio::time::timeout(Duration::from_millis(100), second.receiver.recv());
-            if let Ok(Ok(Some(ManagerToAgent::Assignments(set)))) = beat.await
-                && set.assignments.len() == 1
-            {
+            let count = match beat.await {
+                Ok(Ok(Some(ManagerToAgent::Assignments(set)))) => set.assignments.len(),
+                Ok(Ok(Some(ManagerToAgent::Changes(changes)))) => changes.assignments.len(),
+                _ => 0,
+            };
+            if count == 1 {
                 break;
             }
         }
@@ -421,7 +449,7 @@ async fn agent_speaks_only_for_its_own_node_and_tasks() {
 
     let two = manager.join(Role::Agent, "two").await;
     let (stream, peer) = connect(manager.ready.links, &two).await;
-    let mut thief: AgentLink = Link::new(stream, peer);
+    let mut thief = AgentLink::new(stream, peer);
     let stolen = AgentToManager::Hello(hello(NodeId::from_bits(one.identity.id), "two"));
     thief.sender.send(&stolen).await.expect("sends");
     let reason = refused(&mut thief).await;

@@ -9,7 +9,7 @@ pub const NAME_CHARS: usize = 63;
 pub const REPLICAS_PER_SERVICE: u32 = 100_000;
 /// Services in a cluster.
 pub const SERVICES: usize = 10_000;
-/// Nodes in a cluster.
+/// Nodes in a cluster: each has a link to the leader. The scheduler alone takes more.
 pub const NODES: usize = 10_000;
 /// Ports of one service: each costs a listener on every ingress.
 pub const PORTS_PER_SERVICE: usize = 32;
@@ -66,3 +66,39 @@ pub const NODE_SUSPECT_AFTER: Millis = Millis(500);
 /// Silence after which the leader calls a node down and replaces its tasks. Rescheduling cannot
 /// be taken back, so it waits longer than the ingress does.
 pub const NODE_DOWN_AFTER: Millis = Millis(1000);
+
+/// Heartbeats that a leader takes in a second from all agents together: each costs it some
+/// microseconds. With more nodes each beats less often, and its silence counts later.
+pub const HEARTBEATS_PER_SECOND: u64 = 20_000;
+
+/// Returns how often an agent tells the leader that it lives if there are so many:
+/// [`HEARTBEAT_INTERVAL`] up to 2,000 nodes, then as [`HEARTBEATS_PER_SECOND`] allows, in steps of
+/// half of that, so that it seldom changes. Ingresses are told at [`HEARTBEAT_INTERVAL`] always.
+pub const fn heartbeat_interval(nodes: usize) -> Millis {
+    let step = HEARTBEAT_INTERVAL.0 / 2;
+    let needed = (nodes as u64 * 1000).div_ceil(HEARTBEATS_PER_SECOND);
+    let steps = needed.div_ceil(step);
+    if steps <= 2 {
+        HEARTBEAT_INTERVAL
+    } else {
+        Millis(steps * step)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_fleets_beat_less_often() {
+        for (nodes, interval) in [
+            (0, 100),
+            (2000, 100),
+            (2001, 150),
+            (5000, 250),
+            (10_000, 500),
+        ] {
+            assert_eq!(heartbeat_interval(nodes), Millis(interval), "{nodes}");
+        }
+    }
+}

@@ -2,10 +2,12 @@
 
 use ballast_model::view::LogStream;
 use ballast_model::{
-    AssignmentId, Claim, ClusterId, Desired, Generation, Incarnation, IngressId, NodeDescription,
-    NodeId, Observed, PortBinding, PortSpec, ServiceId, Slot, TaskId, TaskTemplate,
+    AssignmentId, Claim, ClusterId, Desired, Generation, Incarnation, IngressId, Millis,
+    NodeDescription, NodeId, Observed, PortBinding, PortSpec, ServiceId, Slot, TaskId,
+    TaskTemplate,
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 /// What an agent says to the leader.
@@ -13,7 +15,8 @@ use std::net::SocketAddr;
 pub enum AgentToManager {
     /// First on every connection.
     Hello(AgentHello),
-    /// It lives; every [`ballast_model::limits::HEARTBEAT_INTERVAL`].
+    /// It lives; every [`ballast_model::limits::HEARTBEAT_INTERVAL`] unless
+    /// [`ManagerToAgent::Beat`] says otherwise.
     Heartbeat,
     /// Tasks whose state, health or try changed since the last report.
     Report(Vec<TaskReport>),
@@ -107,6 +110,10 @@ pub enum ManagerToAgent {
     },
     /// The link will be closed; the reason is for the agent's log.
     Refused(String),
+    /// What is different since the set before on this link; the first one on a link is whole.
+    Changes(AssignmentChanges),
+    /// Send [`AgentToManager::Heartbeat`] this often from now on.
+    Beat(Millis),
 }
 
 /// All that one node shall run.
@@ -114,10 +121,70 @@ pub enum ManagerToAgent {
 pub struct AssignmentSet {
     /// Orders sets: an agent never acts on a lower one than it has seen from this cluster.
     pub generation: Generation,
+    /// Each version of each service that `assignments` refers to, once; in order of both.
+    pub templates: Vec<AssignedTemplate>,
+    /// One for each binding on this node whose task has not ended; in order of their names.
+    pub assignments: Vec<Assignment>,
+}
+
+impl AssignmentSet {
+    /// Takes over what is different; returns whether it could be. It cannot if it is a change of
+    /// another set: nothing was changed then, and the link is out of step and must be closed.
+    #[must_use]
+    pub fn patch(&mut self, changes: AssignmentChanges) -> bool {
+        if changes.base != self.generation {
+            return false;
+        }
+        self.generation = changes.generation;
+        let mut orphans = false;
+        for id in changes.removed {
+            if let Ok(at) = self.find(id) {
+                self.assignments.remove(at);
+                orphans = true;
+            }
+        }
+        for assignment in changes.assignments {
+            match self.find(assignment.assignment) {
+                Ok(at) => self.assignments[at] = assignment,
+                Err(at) => self.assignments.insert(at, assignment),
+            }
+        }
+        let key = |template: &AssignedTemplate| (template.service, template.generation);
+        for template in changes.templates {
+            match self.templates.binary_search_by_key(&key(&template), key) {
+                Ok(at) => self.templates[at] = template,
+                Err(at) => self.templates.insert(at, template),
+            }
+        }
+        if orphans {
+            let named = self.assignments.iter().map(|a| (a.service, a.generation));
+            let named: BTreeSet<_> = named.collect();
+            self.templates
+                .retain(|template| named.contains(&key(template)));
+        }
+        true
+    }
+
+    fn find(&self, id: AssignmentId) -> Result<usize, usize> {
+        self.assignments
+            .binary_search_by_key(&id, |assignment| assignment.assignment)
+    }
+}
+
+/// What is different in a node's set since the one before on the same link: a node with hundreds of
+/// tasks is not told of all of them whenever one changes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AssignmentChanges {
+    /// The generation of the set that this changes.
+    pub base: Generation,
+    /// The generation of the set that it makes.
+    pub generation: Generation,
     /// Each version of each service that `assignments` refers to, once.
     pub templates: Vec<AssignedTemplate>,
-    /// One for each binding on this node whose task has not ended.
+    /// New, or different from the one of the same name.
     pub assignments: Vec<Assignment>,
+    /// No longer in the set.
+    pub removed: Vec<AssignmentId>,
 }
 
 /// The part of a service's spec that running a task needs.

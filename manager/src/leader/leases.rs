@@ -28,10 +28,17 @@ pub struct Leases {
     heard: BTreeMap<NodeId, Instant>,
     /// Nodes that were never heard count as heard then.
     since: Instant,
+    /// How often each node is to be heard.
+    pace: Millis,
+    /// Nodes that have not been told of a faster pace yet keep the slower one until then.
+    slower: Option<(Millis, Instant)>,
 }
 
-fn after(limit: Millis) -> Duration {
-    limit.to_duration()
+/// Returns a limit that holds for [`limits::HEARTBEAT_INTERVAL`], for another pace.
+fn after(limit: Millis, pace: Millis) -> Duration {
+    limit
+        .to_duration()
+        .mul_f64(pace.0 as f64 / limits::HEARTBEAT_INTERVAL.0 as f64)
 }
 
 impl Leases {
@@ -40,7 +47,27 @@ impl Leases {
         Self {
             heard: BTreeMap::new(),
             since: now + RECONNECT_GRACE,
+            pace: limits::HEARTBEAT_INTERVAL,
+            slower: None,
         }
+    }
+
+    /// Returns how often each node is to be heard.
+    pub fn pace(&self) -> Millis {
+        self.pace
+    }
+
+    /// Takes over how often each of so many nodes is to be heard; returns whether that is new, and
+    /// agents are to be told.
+    pub fn set_nodes(&mut self, nodes: usize, now: Instant) -> bool {
+        let pace = limits::heartbeat_interval(nodes);
+        if pace == self.pace {
+            return false;
+        }
+        let told_by = now + after(limits::NODE_DOWN_AFTER, self.pace);
+        self.slower = (pace < self.pace).then_some((self.pace, told_by));
+        self.pace = pace;
+        true
     }
 
     /// Notes a message from a node.
@@ -68,11 +95,15 @@ impl Leases {
     /// Returns what a node's silence makes of it.
     pub fn judge(&self, node: NodeId, current: NodeStatus, now: Instant) -> NodeStatus {
         use ballast_model::NodeEvent::{Gone, Heard, Silent};
+        let pace = match self.slower {
+            Some((slower, until)) if now < until => slower,
+            _ => self.pace,
+        };
         let heard = self.heard.get(&node);
         let silence = now.saturating_duration_since(*heard.unwrap_or(&self.since));
-        if silence >= after(limits::NODE_DOWN_AFTER) {
+        if silence >= after(limits::NODE_DOWN_AFTER, pace) {
             current.step(Gone)
-        } else if silence >= after(limits::NODE_SUSPECT_AFTER) {
+        } else if silence >= after(limits::NODE_SUSPECT_AFTER, pace) {
             current.step(Silent)
         } else if heard.is_some() {
             current.step(Heard)
@@ -114,6 +145,25 @@ mod tests {
         assert_eq!(at(6100), NodeStatus::Down);
         let down = leases.judge(NODE, NodeStatus::Down, start + 100 * MS);
         assert_eq!(down, NodeStatus::Down, "grace revives nobody");
+    }
+
+    #[test]
+    fn node_of_a_large_fleet_may_be_silent_for_longer() {
+        let start = Instant::now();
+        let mut leases = Leases::new(start);
+        leases.heard(NODE, start);
+        assert!(!leases.set_nodes(2000, start) && leases.set_nodes(5000, start));
+        assert_eq!(leases.pace(), Millis(250));
+        let at = |leases: &Leases, ms| leases.judge(NODE, NodeStatus::Ready, start + ms * MS);
+        assert_eq!(at(&leases, 1200), NodeStatus::Ready);
+        assert_eq!(at(&leases, 1300), NodeStatus::Suspect);
+        assert_eq!(at(&leases, 2600), NodeStatus::Down);
+        // Agents have to be told before their silence counts as that of a smaller fleet.
+        assert!(leases.set_nodes(10, start + 100 * MS));
+        assert_eq!(at(&leases, 1200), NodeStatus::Ready);
+        assert_eq!(at(&leases, 2700), NodeStatus::Down);
+        leases.heard(NODE, start + 3000 * MS);
+        assert_eq!(at(&leases, 3600), NodeStatus::Suspect);
     }
 
     #[test]

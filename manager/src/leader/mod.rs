@@ -16,14 +16,14 @@ mod tests;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
-use ballast_model::{Event, EventKind, NodeId};
+use ballast_model::{Event, EventKind, Millis, NodeId};
 use ballast_wire::log::Command;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::leases::{Leases, TICK};
-pub use self::registry::{AgentDue, AgentLink, IngressLink, LOG_MESSAGES, Registry};
+pub use self::registry::{AgentDue, AgentLink, DueSet, IngressLink, LOG_MESSAGES, Registry};
 use self::wishes::Wishes;
 use crate::clock;
 use crate::metrics::Metrics;
@@ -53,6 +53,11 @@ impl LeaderContext {
     /// Notes a message from a node.
     pub fn heard(&self, node: NodeId, now: Instant) {
         self.leases().heard(node, now);
+    }
+
+    /// Returns how often each agent is to be heard.
+    pub fn pace(&self) -> Millis {
+        self.leases().pace()
     }
 
     fn leases(&self) -> std::sync::MutexGuard<'_, Leases> {
@@ -195,8 +200,11 @@ fn judge_nodes(leader: &LeaderContext, due: Instant, now: Instant) -> Vec<Comman
     let late = leases.tick(due, now);
     leader.metrics.timer_late(late);
     leases.retain(|node| state.node(node).is_some());
-    state
-        .nodes()
+    let nodes = state.nodes();
+    if leases.set_nodes(nodes.len(), now) {
+        leader.registry.mark_pace();
+    }
+    nodes
         .filter_map(|entry| {
             let node = entry.node.id;
             let status = leases.judge(node, entry.node.status, now);

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ballast_model::{IngressId, NodeId, ServiceId};
+use ballast_model::{AssignmentId, IngressId, NodeId, ServiceId};
 use ballast_wire::agent::{LogLines, ManagerToAgent};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -22,13 +22,45 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Bindings that are noted one by one for a slow link; past it the whole set is due.
+const NOTED_BINDINGS: usize = ballast_model::limits::DEFAULT_TASK_SLOTS as usize;
+
+/// What of its assignment set an agent has to be sent.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum DueSet {
+    /// It has all.
+    #[default]
+    Nothing,
+    /// These bindings are new, gone or different.
+    Changed(BTreeSet<AssignmentId>),
+    /// All of it.
+    Whole,
+}
+
+impl DueSet {
+    fn add(&mut self, more: &[AssignmentId]) {
+        match self {
+            Self::Nothing => *self = Self::Changed(more.iter().copied().collect()),
+            Self::Changed(noted) => {
+                noted.extend(more);
+                if noted.len() > NOTED_BINDINGS {
+                    *self = Self::Whole;
+                }
+            }
+            Self::Whole => {}
+        }
+    }
+}
+
 /// What an agent has to be sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AgentDue {
-    /// Its assignment set is different.
-    pub assignments: bool,
+    /// Of its assignment set.
+    pub assignments: DueSet,
     /// The list of ingresses is different.
     pub ingresses: bool,
+    /// It is to be heard more or less often.
+    pub pace: bool,
 }
 
 /// An agent's open link.
@@ -48,8 +80,9 @@ impl AgentLink {
         let (requests, receiver) = mpsc::channel(AGENT_REQUESTS);
         let link = Self {
             due: Mutex::new(AgentDue {
-                assignments: true,
+                assignments: DueSet::Whole,
                 ingresses: true,
+                pace: true,
             }),
             marked: Notify::new(),
             requests,
@@ -59,12 +92,12 @@ impl AgentLink {
         (Arc::new(link), receiver)
     }
 
-    fn mark(&self, more: AgentDue) {
-        let mut due = lock(&self.due);
-        due.assignments |= more.assignments;
-        due.ingresses |= more.ingresses;
-        drop(due);
-        self.marked.notify_one();
+    /// Notes what is due; without `wake` it is sent with what is due next.
+    fn mark(&self, wake: bool, note: impl FnOnce(&mut AgentDue)) {
+        note(&mut lock(&self.due));
+        if wake {
+            self.marked.notify_one();
+        }
     }
 
     /// Waits until something is due, and takes it. Cancel-safe up to the moment it returns.
@@ -126,23 +159,38 @@ pub struct Registry {
 /// The dispatcher: every change marks the links to which something is due.
 impl Watcher for Registry {
     fn changed(&self, changes: &[Changes]) {
-        let mut nodes = BTreeSet::new();
+        let mut nodes: BTreeMap<NodeId, NodeDue> = BTreeMap::new();
         let mut services = BTreeSet::new();
         let mut ingresses = false;
         for changes in changes {
-            nodes.extend(&changes.nodes);
+            let mut named = BTreeSet::new();
+            for (node, binding) in &changes.bindings {
+                nodes.entry(*node).or_default().bindings.push(*binding);
+                named.insert(*node);
+            }
+            for node in &changes.nodes {
+                let due = nodes.entry(*node).or_default();
+                due.told = true;
+                due.whole |= !named.contains(node);
+            }
             services.extend(&changes.services);
             ingresses |= changes.ingresses;
         }
-        if ingresses || !nodes.is_empty() {
-            self.mark_agents(&nodes, ingresses);
-        }
+        self.mark_agents(&nodes, ingresses);
         if !services.is_empty() {
             for link in lock(&self.ingresses).values() {
                 link.mark(&services);
             }
         }
     }
+}
+
+/// What one entry of the log changed on a node.
+#[derive(Debug, Default)]
+struct NodeDue {
+    bindings: Vec<AssignmentId>,
+    whole: bool,
+    told: bool,
 }
 
 #[derive(Debug, Default)]
@@ -201,23 +249,30 @@ impl Registry {
         lock(&self.ingresses).contains_key(&ingress)
     }
 
-    fn mark_agents(&self, nodes: &BTreeSet<NodeId>, ingresses: bool) {
+    fn mark_agents(&self, nodes: &BTreeMap<NodeId, NodeDue>, ingresses: bool) {
         let agents = lock(&self.agents);
-        if ingresses {
-            for (node, link) in agents.iter() {
-                link.mark(AgentDue {
-                    assignments: nodes.contains(node),
-                    ingresses,
+        for (node, changed) in nodes {
+            if let Some(link) = agents.get(node) {
+                link.mark(changed.told, |due| {
+                    if changed.whole {
+                        due.assignments = DueSet::Whole;
+                    } else {
+                        due.assignments.add(&changed.bindings);
+                    }
                 });
             }
-            return;
         }
-        let due = AgentDue {
-            assignments: true,
-            ingresses: false,
-        };
-        for link in nodes.iter().filter_map(|node| agents.get(node)) {
-            link.mark(due);
+        if ingresses {
+            for link in agents.values() {
+                link.mark(true, |due| due.ingresses = true);
+            }
+        }
+    }
+
+    /// Tells every agent how often it is to be heard.
+    pub fn mark_pace(&self) {
+        for link in lock(&self.agents).values() {
+            link.mark(true, |due| due.pace = true);
         }
     }
 
@@ -262,17 +317,62 @@ mod tests {
         let node = NodeId::from_bits(1);
         let (link, _requests) = AgentLink::new();
         registry.add_agent(node, &link);
-        assert!(link.due().await.assignments);
-        for _ in 0..1000 {
+        assert_eq!(link.due().await.assignments, DueSet::Whole);
+        let bindings = [AssignmentId::from_bits(1), AssignmentId::from_bits(2)];
+        for n in 0..1000 {
             registry.changed(&[Changes {
                 nodes: BTreeSet::from([node]),
+                bindings: vec![(node, bindings[n % 2])],
                 ..Changes::default()
             }]);
         }
         let due = link.due().await;
-        assert!(due.assignments && !due.ingresses);
+        assert_eq!(due.assignments, DueSet::Changed(bindings.into()));
+        assert!(!due.ingresses);
         let again = tokio::time::timeout(std::time::Duration::from_millis(20), link.due());
         assert!(again.await.is_err(), "nothing is left");
+    }
+
+    #[tokio::test]
+    async fn what_an_agent_did_itself_waits_for_what_it_has_to_be_told() {
+        let registry = Registry::default();
+        let node = NodeId::from_bits(1);
+        let (link, _requests) = AgentLink::new();
+        registry.add_agent(node, &link);
+        link.due().await;
+        let change = |bits, told: bool| Changes {
+            nodes: told.then_some(node).into_iter().collect(),
+            bindings: vec![(node, AssignmentId::from_bits(bits))],
+            ..Changes::default()
+        };
+        registry.changed(&[change(1, false)]);
+        let due = tokio::time::timeout(std::time::Duration::from_millis(20), link.due());
+        assert!(due.await.is_err(), "it knows already");
+        registry.changed(&[change(2, true)]);
+        let both = [1, 2].map(AssignmentId::from_bits);
+        assert_eq!(link.due().await.assignments, DueSet::Changed(both.into()));
+        registry.changed(&[Changes {
+            nodes: BTreeSet::from([node]),
+            ..Changes::default()
+        }]);
+        assert_eq!(link.due().await.assignments, DueSet::Whole);
+    }
+
+    #[tokio::test]
+    async fn link_that_takes_nothing_is_owed_one_whole_set_and_not_a_list_without_end() {
+        let registry = Registry::default();
+        let node = NodeId::from_bits(1);
+        let (link, _requests) = AgentLink::new();
+        registry.add_agent(node, &link);
+        link.due().await;
+        for bits in 0..=NOTED_BINDINGS as u64 {
+            registry.changed(&[Changes {
+                nodes: BTreeSet::from([node]),
+                bindings: vec![(node, AssignmentId::from_bits(bits))],
+                ..Changes::default()
+            }]);
+        }
+        assert_eq!(link.due().await.assignments, DueSet::Whole);
     }
 
     #[test]

@@ -5,15 +5,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ballast_link::{Link, LinkReceiver, LinkSender, Role};
-use ballast_model::{AssignmentId, NodeId, TaskId};
+use ballast_model::{AssignmentId, Generation, NodeId, TaskId};
 use ballast_wire::agent::{AgentHello, AgentToManager, LogLines, ManagerToAgent, TaskReport};
 use ballast_wire::log::Command;
 use tokio::sync::{Notify, mpsc};
 
 use super::{HELLO_TIMEOUT, SessionEnd};
 use crate::ca::Ca;
-use crate::leader::{AgentDue, AgentLink, LeaderContext};
+use crate::leader::{AgentDue, AgentLink, DueSet, LeaderContext};
 use crate::raft::{ProposeError, Replica};
+use crate::state::State;
 use crate::{clock, project};
 
 /// The least time between two assignment sets on one link, so that a burst of changes is sent as
@@ -226,10 +227,12 @@ impl Session<'_> {
         entry: &AgentLink,
         mut requests: mpsc::Receiver<ManagerToAgent>,
     ) -> Result<(), SessionEnd> {
+        // What the agent holds by what was sent on this link; a link begins with the whole set.
+        let mut held = None;
         loop {
             tokio::select! {
                 due = entry.due() => {
-                    self.send_due(sender, due).await?;
+                    self.send_due(sender, due, &mut held).await?;
                     tokio::time::sleep(SET_INTERVAL).await;
                 }
                 Some(message) = requests.recv() => sender.send(&message).await?,
@@ -237,20 +240,28 @@ impl Session<'_> {
         }
     }
 
-    async fn send_due(&self, sender: &mut Sender, due: AgentDue) -> Result<(), SessionEnd> {
+    async fn send_due(
+        &self,
+        sender: &mut Sender,
+        due: AgentDue,
+        held: &mut Option<Generation>,
+    ) -> Result<(), SessionEnd> {
         let (set, ingresses) = {
             let state = self.leader.replica.read();
             (
-                due.assignments
-                    .then(|| project::assignment_set(&state, self.node)),
+                project_due(&state, self.node, &due.assignments, *held),
                 due.ingresses.then(|| project::ingress_addresses(&state)),
             )
         };
+        if due.pace {
+            sender.queue(&ManagerToAgent::Beat(self.leader.pace()))?;
+        }
         if let Some(ingresses) = ingresses {
             sender.queue(&ManagerToAgent::Ingresses(ingresses))?;
         }
-        if let Some(set) = set {
-            sender.queue(&ManagerToAgent::Assignments(set))?;
+        if let Some((generation, message)) = set {
+            sender.queue(&message)?;
+            *held = Some(generation);
         }
         Ok(sender.flush().await?)
     }
@@ -277,6 +288,27 @@ impl Session<'_> {
                 }
                 Err(error) => return Err(SessionEnd::NotCommitted(error)),
             }
+        }
+    }
+}
+
+/// Returns what an agent that holds a generation of its set is sent, and the generation it then
+/// holds; none if nothing of the set is due.
+fn project_due(
+    state: &State,
+    node: NodeId,
+    due: &DueSet,
+    held: Option<Generation>,
+) -> Option<(Generation, ManagerToAgent)> {
+    match (due, held) {
+        (DueSet::Nothing, _) => None,
+        (DueSet::Changed(bindings), Some(base)) => {
+            let changes = project::assignment_changes(state, node, base, bindings);
+            Some((changes.generation, ManagerToAgent::Changes(changes)))
+        }
+        _ => {
+            let set = project::assignment_set(state, node);
+            Some((set.generation, ManagerToAgent::Assignments(set)))
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use ballast_model::view::StackResult;
-use ballast_model::{AssignmentId, Generation, NodeId, ServiceId};
+use ballast_model::{AssignmentId, Binding, Generation, NodeId, ServiceId};
 use serde::{Deserialize, Serialize};
 
 use super::Lane;
@@ -94,6 +94,9 @@ impl Rejection {
 pub struct Changes {
     /// Dispatcher: nodes whose assignment set is different.
     pub nodes: BTreeSet<NodeId>,
+    /// Dispatcher: the bindings that make the difference on a node in `nodes`; of one that has none
+    /// here the whole set is. A node that is not in `nodes` need not be told.
+    pub bindings: Vec<(NodeId, AssignmentId)>,
     /// Dispatcher: services whose table is different, or that have none any more.
     pub services: BTreeSet<ServiceId>,
     /// Dispatcher: the list of ingresses is different.
@@ -117,6 +120,7 @@ impl Changes {
     /// Adds what another command changed.
     pub fn merge(&mut self, mut other: Self) {
         self.nodes.append(&mut other.nodes);
+        self.bindings.append(&mut other.bindings);
         self.services.append(&mut other.services);
         self.ingresses |= other.ingresses;
         self.lanes.append(&mut other.lanes);
@@ -125,6 +129,12 @@ impl Changes {
         self.bound.append(&mut other.bound);
         self.refused.append(&mut other.refused);
         self.freed.append(&mut other.freed);
+    }
+
+    /// Notes that a binding is new, gone or different, and that its node is to be told.
+    pub(super) fn rebound(&mut self, binding: &Binding) {
+        self.nodes.insert(binding.node);
+        self.bindings.push((binding.node, binding.assignment));
     }
 
     /// Returns whether nothing changed.

@@ -63,7 +63,8 @@ pub struct State {
     node_names: BTreeMap<String, NodeId>,
     ingresses: BTreeMap<IngressId, Ingress>,
     pools: BTreeMap<String, Pool>,
-    tasks: BTreeMap<TaskId, TaskEntry>,
+    /// In boxes: making room in the tree for one that is made or goes moves its neighbours.
+    tasks: BTreeMap<TaskId, Box<TaskEntry>>,
     lanes: BTreeMap<Lane, LaneEntry>,
     assignments: BTreeMap<AssignmentId, AssignmentEntry>,
     templates: BTreeMap<(ServiceId, Generation), Template>,
@@ -117,7 +118,7 @@ impl State {
     }
 
     /// Returns every node.
-    pub fn nodes(&self) -> impl Iterator<Item = &NodeEntry> {
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = &NodeEntry> {
         self.nodes.values()
     }
 
@@ -143,12 +144,12 @@ impl State {
 
     /// Returns every task that lives or is kept as history.
     pub fn tasks(&self) -> impl Iterator<Item = &TaskEntry> {
-        self.tasks.values()
+        self.tasks.values().map(Box::as_ref)
     }
 
     /// Returns a task.
     pub fn task(&self, id: TaskId) -> Option<&TaskEntry> {
-        self.tasks.get(&id)
+        self.tasks.get(&id).map(Box::as_ref)
     }
 
     /// Returns a binding.
@@ -167,7 +168,7 @@ impl State {
         entry
             .map_or(&[][..], |entry| &entry.tasks)
             .iter()
-            .filter_map(|id| self.tasks.get(id))
+            .filter_map(|id| self.task(*id))
     }
 
     /// Returns what is kept of a lane besides its tasks.
@@ -192,7 +193,7 @@ impl State {
     pub fn tasks_of(&self, service: ServiceId) -> impl Iterator<Item = &TaskEntry> {
         self.lanes(service)
             .flat_map(|(_, lane)| &lane.tasks)
-            .filter_map(|id| self.tasks.get(id))
+            .filter_map(|id| self.task(*id))
     }
 
     /// Returns what happened.

@@ -95,6 +95,8 @@ impl State {
         };
         let assignment = report.assignment;
         // The node's set names the newest try, but an agent that made it need not be told.
+        let node = task.binding.as_ref().map(|binding| binding.node);
+        out.bindings.extend(node.map(|node| (node, assignment)));
         self.assignments.insert(
             assignment,
             AssignmentEntry {

@@ -70,7 +70,7 @@ impl State {
         let lane = entry.lane();
         let id = entry.task.id;
         self.lanes.entry(lane).or_default().tasks.push(id);
-        self.tasks.insert(id, entry);
+        self.tasks.insert(id, Box::new(entry));
         out.lanes.insert(lane);
     }
 
@@ -153,7 +153,7 @@ impl State {
             template.live += 1;
         }
         out.lanes.insert(lane);
-        out.nodes.insert(binding.node);
+        out.rebound(binding);
         self.table_changed(service, out);
         let about = About {
             service: Some(service),
@@ -208,7 +208,7 @@ impl State {
         entry.task.desired = Desired::Shutdown;
         let lane = entry.lane();
         let ended = entry.task.observed.state.is_terminal();
-        let node = entry.task.binding.as_ref().map(|binding| binding.node);
+        let binding = entry.task.binding.clone();
         if !ended && !reason.is_empty() {
             entry.task.observed.message = cut(reason);
         }
@@ -217,7 +217,7 @@ impl State {
             return;
         }
         out.lanes.insert(lane);
-        match node {
+        match binding {
             None => {
                 let end = End {
                     state: TaskState::Shutdown,
@@ -229,9 +229,7 @@ impl State {
             }
             // Between two tries nothing runs that could report its end.
             Some(_) if ended => self.vacate(id, out),
-            Some(node) => {
-                out.nodes.insert(node);
-            }
+            Some(binding) => out.rebound(&binding),
         }
     }
 
@@ -284,7 +282,7 @@ impl State {
             let node = self.nodes.get_mut(&binding.node).expect(held);
             node.allocation.remove(&binding.claim);
             node.assignments.remove(&binding.assignment);
-            out.nodes.insert(binding.node);
+            out.rebound(&binding);
             self.table_changed(service, out);
             self.release_template(service, generation);
             out.freed.push(binding.assignment);

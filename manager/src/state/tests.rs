@@ -1,13 +1,13 @@
 //! What `apply` does, as facts; and what holds after any commands at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ballast_model::{
     AssignmentId, Availability, Binding, Bytes, Claim, Desired, EventKind, Generation, Health,
     Incarnation, IngressId, MilliCpu, Mode, NodeStatus, Observed, PortBinding, Resources,
     RouteSpec, Sequence, ServiceId, ServiceSpec, Slot, TaskId, TaskState, Timestamp,
 };
-use ballast_wire::agent::TaskReport;
+use ballast_wire::agent::{AssignmentSet, TaskReport};
 use ballast_wire::log::{Command, NewTask, Placement, StackService};
 use proptest::prelude::*;
 
@@ -698,5 +698,36 @@ proptest! {
             }
         }
         prop_assert_eq!(first.to_snapshot().expect("encodes"), second.to_snapshot().expect("encodes"));
+    }
+
+    /// What an agent holds that is told only what is different is what it would be told whole.
+    #[test]
+    fn prop_set_kept_by_changes_is_the_whole_set(
+        draws in prop::collection::vec(any::<(u8, u8, u8, u8)>(), 1..250),
+    ) {
+        let mut state = State::default();
+        let mut held = BTreeMap::new();
+        let mut noted: BTreeMap<NodeId, BTreeSet<AssignmentId>> = BTreeMap::new();
+        for draw in draws {
+            let command = command(&state, draw);
+            let changes = state.apply(&command).changes;
+            for (node, binding) in &changes.bindings {
+                noted.entry(*node).or_default().insert(*binding);
+            }
+            for node in &changes.nodes {
+                let bindings = noted.remove(node).unwrap_or_default();
+                let named = changes.bindings.iter().any(|(of, _)| of == node);
+                let whole = project::assignment_set(&state, *node);
+                if let Some(set) = held.get_mut(node).filter(|_| named) {
+                    let set: &mut AssignmentSet = set;
+                    let base = set.generation;
+                    let changes = project::assignment_changes(&state, *node, base, &bindings);
+                    prop_assert!(set.patch(changes));
+                    prop_assert_eq!(&*set, &whole);
+                } else {
+                    held.insert(*node, whole);
+                }
+            }
+        }
     }
 }

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use ballast_model::view::LogStream;
 use ballast_model::*;
 use ballast_wire::agent::{
-    AgentHello, AgentToManager, AssignedTemplate, Assignment, AssignmentSet, IngressAddress,
-    LogLines, ManagerToAgent, TaskReport,
+    AgentHello, AgentToManager, AssignedTemplate, Assignment, AssignmentChanges, AssignmentSet,
+    IngressAddress, LogLines, ManagerToAgent, TaskReport,
 };
 use ballast_wire::feed::{AgentToIngress, EndpointHealth, IngressToAgent};
 use ballast_wire::ingress::{IngressToManager, ManagerToIngress};
@@ -51,7 +51,8 @@ pub(crate) use named;
 named!(agent_to_manager -> AgentToManager: "agent_to_manager", AGENT_TO_MANAGER,
     Hello, Heartbeat, Report, Applied, LogLines, Renew);
 named!(manager_to_agent -> ManagerToAgent: "manager_to_agent", MANAGER_TO_AGENT,
-    Welcome, Assignments, Ingresses, ReadLogs, CancelLogs, Certificate, Redirect, Refused);
+    Welcome, Assignments, Ingresses, ReadLogs, CancelLogs, Certificate, Redirect, Refused, Changes,
+    Beat);
 named!(ingress_to_manager -> IngressToManager: "ingress_to_manager", INGRESS_TO_MANAGER,
     Hello, Heartbeat, Applied, ListenFailures, Renew);
 named!(manager_to_ingress -> ManagerToIngress: "manager_to_ingress", MANAGER_TO_INGRESS,
@@ -356,6 +357,14 @@ pub fn manager_to_agents() -> Vec<Sample<ManagerToAgent>> {
             leader: Some("10.0.0.2:7400".parse().expect("an address")),
         },
         ManagerToAgent::Refused("of another cluster".to_owned()),
+        ManagerToAgent::Changes(AssignmentChanges {
+            base: Generation(9),
+            generation: Generation(11),
+            templates: assignments().templates,
+            assignments: assignments().assignments,
+            removed: vec![AssignmentId::from_bits(77)],
+        }),
+        ManagerToAgent::Beat(Millis(250)),
     ]
     .map(manager_to_agent)
     .into()
