@@ -2,14 +2,15 @@
 
 use std::fmt::Debug;
 use std::ops::RangeBounds;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ballast_wire::{from_bytes, to_bytes};
+use ballast_wire::{EncodeError, from_bytes, to_bytes};
 use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
 use openraft::{AnyError, OptionalSend, RaftLogReader, StorageIOError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::cache::Tail;
 use super::db::{Db, DbError, Key};
 use super::types::{Entry, LogId, StorageError, TypeConfig, Vote};
 use crate::metrics::Metrics;
@@ -18,13 +19,22 @@ use crate::metrics::Metrics;
 #[derive(Debug, Clone)]
 pub struct LogStore {
     db: Arc<Db>,
+    tail: Arc<Mutex<Tail>>,
     metrics: Metrics,
 }
 
 impl LogStore {
     /// Wraps an open file.
     pub fn new(db: Arc<Db>, metrics: Metrics) -> Self {
-        Self { db, metrics }
+        Self {
+            db,
+            tail: Arc::default(),
+            metrics,
+        }
+    }
+
+    fn tail(&self) -> MutexGuard<'_, Tail> {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs a transaction where waiting for the disk holds nobody up.
@@ -59,6 +69,9 @@ impl RaftLogReader<TypeConfig> for LogStore {
         &mut self,
         range: RB,
     ) -> Result<Vec<Entry>, StorageError> {
+        if let Some(entries) = self.tail().read(&range) {
+            return Ok(entries);
+        }
         let bounds = (range.start_bound().cloned(), range.end_bound().cloned());
         self.run(move |db| db.read(bounds))
             .await
@@ -113,17 +126,25 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let encoded: Result<Vec<_>, AnyError> = entries
-            .into_iter()
-            .map(|entry| Ok((entry.log_id.index, encode(&entry)?)))
-            .collect();
+        let entries: Vec<Entry> = entries.into_iter().collect();
         let started = std::time::Instant::now();
-        let write = async {
-            let encoded = encoded?;
-            self.run(move |db| db.append(&encoded)).await
-        };
-        match write.await {
-            Ok(()) => {
+        let write = self.run(move |db| {
+            let encoded = entries
+                .iter()
+                .map(|entry| Ok((entry.log_id.index, to_bytes(entry)?)))
+                .collect::<Result<Vec<_>, EncodeError>>();
+            Ok(match encoded {
+                Ok(encoded) => {
+                    db.append(&encoded)?;
+                    let sizes = encoded.into_iter().map(|(_, bytes)| bytes.len());
+                    Ok(entries.into_iter().zip(sizes).collect::<Vec<_>>())
+                }
+                Err(error) => Err(AnyError::new(&error)),
+            })
+        });
+        match write.await.flatten() {
+            Ok(written) => {
+                self.tail().append(written);
                 self.metrics.log_append(started.elapsed());
                 callback.log_io_completed(Ok(()));
                 Ok(())
@@ -136,12 +157,14 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        self.tail().truncate(log_id.index);
         self.run(move |db| db.truncate(log_id.index))
             .await
             .map_err(io(StorageIOError::write_logs))
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        self.tail().purge(log_id.index);
         let write = async {
             let id = encode(&log_id)?;
             self.run(move |db| db.purge(log_id.index, &id)).await

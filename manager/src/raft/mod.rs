@@ -9,6 +9,7 @@
     reason = "openraft's errors are as large as they are, and its traits return them unboxed"
 )]
 
+mod cache;
 mod db;
 mod log_store;
 mod machine;

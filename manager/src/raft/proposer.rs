@@ -13,12 +13,15 @@ use super::types::{Outcome, Peer, TypeConfig};
 use crate::data_dir::{FREE_BYTES, free_bytes};
 use crate::metrics::Metrics;
 
-/// Proposals that may wait. At 64 of them an entry and some milliseconds for each, the last waits
-/// well under a second; past it callers are told to come again.
-pub const PROPOSAL_QUEUE: usize = 1024;
-/// Commands of one entry at most, unless a single proposal has more: bounds the bytes written with
-/// one fsync.
-pub const BATCH_COMMANDS: usize = 256;
+/// Proposals that may wait: one of each node of the largest cluster, as all of them report at once
+/// after a burst of placements, and as many again. At [`BATCH_COMMANDS`] an entry the last waits
+/// about a second; past it callers are told to come again.
+pub const PROPOSAL_QUEUE: usize = 2 * ballast_model::limits::NODES;
+/// Proposals of one entry at most.
+pub const BATCH_COMMANDS: usize = ballast_wire::log::BATCH_COMMANDS;
+/// Things that the commands of one entry are about at most, unless a single proposal is about more:
+/// bounds the bytes written with one fsync (about 100 each) and how long applying them takes.
+const BATCH_WEIGHT: usize = 16_384;
 /// Seconds after which a caller who was refused for want of room may try again.
 pub const RETRY_AFTER_SECS: u64 = 1;
 
@@ -153,7 +156,7 @@ impl Writer {
             .collect();
         let count = commands.len();
         let started = Instant::now();
-        match self.raft.client_write(commands).await {
+        match self.raft.client_write(commands.into()).await {
             Ok(response) => {
                 self.metrics.committed(count, started.elapsed());
                 let mut outcomes = response.data.list.into_iter();
@@ -182,18 +185,30 @@ impl Writer {
     }
 }
 
-/// Takes proposals off the front until they have [`BATCH_COMMANDS`] commands.
+/// Takes proposals off the front until they fill an entry.
 fn next_batch(waiting: &mut Vec<Proposal>) -> Vec<Proposal> {
-    let mut commands = 0;
+    let mut total = 0;
     let mut take = 0;
     for proposal in waiting.iter() {
-        commands += proposal.commands.len();
-        if take > 0 && commands > BATCH_COMMANDS {
+        total += proposal.commands.iter().map(weight).sum::<usize>();
+        if take > 0 && (total > BATCH_WEIGHT || take >= BATCH_COMMANDS) {
             break;
         }
         take += 1;
     }
     waiting.drain(..take).collect()
+}
+
+/// Returns how many things a command is about.
+fn weight(command: &Command) -> usize {
+    1 + match command {
+        Command::CreateTasks { tasks, .. } => tasks.len(),
+        Command::PlaceTasks { placements, .. } => placements.len(),
+        Command::SetDesired { tasks, .. } | Command::ForgetTasks { tasks, .. } => tasks.len(),
+        Command::SetPending { tasks, .. } => tasks.len(),
+        Command::Report { tasks, .. } => tasks.len(),
+        _ => 0,
+    }
 }
 
 fn answer_all(batch: Vec<Proposal>, error: &ProposeError) {
@@ -210,5 +225,34 @@ fn refusal(error: RaftError<u64, ClientWriteError<u64, Peer>>) -> ProposeError {
             }
         }
         other => ProposeError::Stopped(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ballast_model::{TaskId, Timestamp};
+
+    fn proposal(tasks: usize) -> Proposal {
+        let (reply, _) = oneshot::channel();
+        let tasks = vec![TaskId::from_bits(1); tasks];
+        let time = Timestamp(0);
+        Proposal {
+            commands: vec![Command::ForgetTasks { tasks, time }],
+            reply,
+        }
+    }
+
+    #[test]
+    fn entry_is_bounded_by_what_its_commands_are_about_and_never_empty() {
+        let large = BATCH_WEIGHT + 1;
+        let sizes = [large, 1, 1, BATCH_WEIGHT - 10, 20, 1];
+        let mut waiting: Vec<Proposal> = sizes.into_iter().map(proposal).collect();
+        let taken: Vec<usize> =
+            std::iter::from_fn(|| (!waiting.is_empty()).then(|| next_batch(&mut waiting).len()))
+                .collect();
+        assert_eq!(taken, [1, 3, 2]);
+        let mut many: Vec<Proposal> = (0..=BATCH_COMMANDS).map(|_| proposal(0)).collect();
+        assert_eq!(next_batch(&mut many).len(), BATCH_COMMANDS);
     }
 }

@@ -1,9 +1,11 @@
 //! The types that openraft is told to use.
 
 use std::io::Cursor;
+use std::ops::Deref;
+use std::sync::Arc;
 
-use ballast_wire::log::Batch;
-use serde::{Deserialize, Serialize};
+use ballast_wire::log::{Batch, Command};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::state::{Rejection, Response};
 
@@ -19,6 +21,36 @@ pub struct Outcomes {
     pub list: Vec<Outcome>,
 }
 
+/// One entry's commands. Clones share them: openraft keeps, sends and applies the same entry.
+#[derive(Debug, Clone, Default)]
+pub struct LogBatch(Arc<Batch>);
+
+impl From<Batch> for LogBatch {
+    fn from(batch: Batch) -> Self {
+        Self(Arc::new(batch))
+    }
+}
+
+impl Deref for LogBatch {
+    type Target = [Command];
+
+    fn deref(&self) -> &[Command] {
+        &self.0
+    }
+}
+
+impl Serialize for LogBatch {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for LogBatch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Batch::deserialize(deserializer).map(Self::from)
+    }
+}
+
 /// Another manager, as Raft's membership holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Peer {
@@ -29,7 +61,7 @@ pub struct Peer {
 openraft::declare_raft_types!(
     /// How openraft is put together here.
     pub TypeConfig:
-        D = Batch,
+        D = LogBatch,
         R = Outcomes,
         NodeId = u64,
         Node = Peer,

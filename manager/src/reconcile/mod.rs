@@ -44,9 +44,13 @@ use plan::Plan;
 use rollout::Rollout;
 use share::Share;
 
-/// New tasks and lanes looked at in one step; the rest follow in the next one. Bounds the size of
-/// a log entry and how long the leader thinks without listening.
+/// Tasks made, placed or stopped in one step; the rest follow in the next one. Bounds the size of a
+/// log entry.
 const LANES_PER_STEP: usize = 4096;
+
+/// Lanes looked at in one step: bounds how long the leader thinks without listening. Twice
+/// [`LANES_PER_STEP`], because those of the step before come again, to show that they are well.
+const LOOKS_PER_STEP: usize = 2 * LANES_PER_STEP;
 
 /// How long a port that a node found in use is not handed out there again.
 const QUARANTINE: ballast_model::Millis = ballast_model::Millis::from_secs(30);
@@ -245,7 +249,10 @@ impl Reconciler {
         self.move_tasks(state, now);
         self.expand(state);
         let mut lanes = std::mem::take(&mut self.lanes);
-        for _ in 0..LANES_PER_STEP {
+        for _ in 0..LOOKS_PER_STEP {
+            if plan.len() >= LANES_PER_STEP {
+                break;
+            }
             let Some(lane) = lanes.pop_first() else {
                 break;
             };

@@ -17,6 +17,11 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// Returns how many tasks are made or stopped.
+    pub fn len(&self) -> usize {
+        self.create.len() + self.stop.values().map(Vec::len).sum::<usize>()
+    }
+
     /// Returns the batch to propose; empty if there is nothing to do.
     pub fn into_batch(self, time: Timestamp) -> Batch {
         let mut batch = self.updates;
