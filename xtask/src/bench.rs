@@ -14,12 +14,14 @@ use crate::shell;
 pub fn run(name: &str, args: &[&str]) -> anyhow::Result<()> {
     match name {
         "scheduler" => in_memory("ballast-bench-scheduler", args),
-        "failover" | "scale" => clusters(name, args),
+        "durable" | "failover" | "fleet" | "scale" => clusters(name, args),
         "all" => {
             in_memory("ballast-bench-scheduler", args)?;
             clusters(name, args)
         }
-        _ => bail!("there is no bench `{name}`; there are scheduler, failover, scale, all"),
+        _ => bail!(
+            "there is no bench `{name}`; there are durable, failover, fleet, scale, scheduler, all"
+        ),
     }
 }
 

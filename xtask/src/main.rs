@@ -25,7 +25,8 @@ usage: cargo xtask COMMAND
   verify                     format check, tidy, clippy, docs, dependencies, tests; writes nothing
   demo [--json FILE]         a cluster on this machine, under load, with faults
   bench NAME [--json FILE] [--keep FOLDER]
-                             scheduler, failover, scale, all; figures are kept in bench/runs
+                             durable, failover, fleet, scale, scheduler, all; figures are kept in
+                             bench/runs
 ";
 
 fn main() -> ExitCode {

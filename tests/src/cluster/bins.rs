@@ -34,7 +34,7 @@ pub fn bin_dir() -> Result<PathBuf> {
 }
 
 /// Returns the path of a program of ours; builds it if it is missing.
-pub(super) fn bin(name: &str) -> Result<PathBuf> {
+pub(crate) fn bin(name: &str) -> Result<PathBuf> {
     let dir = bin_dir()?;
     let path = dir.join(name);
     if path.is_file() {

@@ -43,6 +43,7 @@ use anyhow::{Context, Result, bail};
 use ballast_model::view::{NodeView, ServiceView, TaskView};
 use serde::de::DeserializeOwned;
 
+pub(crate) use bins::bin;
 pub use bins::bin_dir;
 pub use builder::Builder;
 pub use host::{Host, Role};

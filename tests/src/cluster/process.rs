@@ -21,7 +21,7 @@ pub struct Process {
 
 impl Process {
     /// Starts `command`; its output is appended to `log`.
-    pub(super) fn start(command: &mut Command, log: &Path) -> Result<Self> {
+    pub(crate) fn start(command: &mut Command, log: &Path) -> Result<Self> {
         let output = OpenOptions::new()
             .create(true)
             .append(true)

@@ -1,0 +1,137 @@
+//! What a manager of 5,000 agents costs: idle, and while 100,000 tasks come and go.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use super::durable::{remove, service};
+use super::{Bench, Figure, proc};
+use crate::cluster::bin_dir;
+use crate::fleet::{Fleet, FleetManager, Manner, room_for};
+
+const NODES: usize = 5000;
+const TASKS: usize = 100_000;
+/// For the agents to connect, and for the tasks to come or go.
+const DEADLINE: Duration = Duration::from_secs(180);
+/// Over which idle CPU time is measured.
+const IDLE: Duration = Duration::from_secs(20);
+/// How often the service is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+const CASE: (&str, &str) = ("5,000 nodes", "ballast");
+const SERVICE: &str = "fleet";
+
+/// Measures.
+///
+/// # Errors
+/// The manager or an agent fails.
+pub(super) fn run() -> Result<Bench> {
+    let runtime = tokio::runtime::Runtime::new().context("a runtime")?;
+    runtime.block_on(measure())
+}
+
+async fn measure() -> Result<Bench> {
+    let mut bench = Bench::new("fleet");
+    let dir = tempfile::tempdir_in(bin_dir()?).context("a folder")?;
+    let manager = FleetManager::start(dir.path())?;
+    let began = Instant::now();
+    let room = room_for(u32::try_from(2 * TASKS / NODES)?);
+    let mut fleet = Fleet::join(manager.links, &manager.token()?, NODES, room).await?;
+    seconds(&mut bench, "all joined", began.elapsed());
+    let began = Instant::now();
+    fleet.connect(|_| Manner::Runs);
+    fleet
+        .wait("connected", DEADLINE, |fleet| fleet.connected() == NODES)
+        .await?;
+    seconds(&mut bench, "all connected", began.elapsed());
+    memory(&mut bench, &manager, "memory without tasks")?;
+    idle(&mut bench, &manager, "CPU without tasks").await?;
+
+    let cpu = used(&manager)?;
+    let began = Instant::now();
+    manager.call("POST", "/v1/services", Some(&service(SERVICE, TASKS)))?;
+    let told = |fleet: &Fleet| fleet.living() == TASKS;
+    let heard = fleet.wait("placed", DEADLINE, told).await;
+    let heard = heard.with_context(|| manager.log())?;
+    seconds(&mut bench, "100,000 tasks heard by their agents", heard);
+    let path = format!("/v1/services/{SERVICE}");
+    while manager.call("GET", &path, None)?["replicas"]["healthy"] != json!(TASKS) {
+        ensure!(began.elapsed() < DEADLINE, "not all tasks run");
+        tokio::time::sleep(LOOK).await;
+    }
+    let took = began.elapsed();
+    seconds(&mut bench, "100,000 tasks acknowledged running", took);
+    let rate = Figure::new(CASE, "service create to running", "tasks/s");
+    bench
+        .figures
+        .push(rate.values([TASKS as f64 / took.as_secs_f64()]));
+    seconds(
+        &mut bench,
+        "CPU for it",
+        used(&manager)?.saturating_sub(cpu),
+    );
+    memory(&mut bench, &manager, "memory with 100,000 tasks")?;
+    idle(&mut bench, &manager, "CPU with 100,000 tasks").await?;
+    let sets = fleet.sets() as f64;
+    bench
+        .figures
+        .push(Figure::new(CASE, "assignment sets sent", "1").values([sets]));
+
+    let cpu = used(&manager)?;
+    let took = remove(&manager, &fleet, SERVICE).await?;
+    seconds(&mut bench, "100,000 tasks removed", took);
+    seconds(
+        &mut bench,
+        "CPU for it",
+        used(&manager)?.saturating_sub(cpu),
+    );
+    let whole = fleet.connected() == NODES;
+    ensure!(whole, "agents lost their links:\n{}", manager.log());
+    published(&mut bench);
+    fleet.end().await;
+    Ok(bench)
+}
+
+fn seconds(bench: &mut Bench, name: &'static str, span: Duration) {
+    bench
+        .figures
+        .push(Figure::new(CASE, name, "s").values([span.as_secs_f64()]));
+}
+
+fn used(manager: &FleetManager) -> Result<Duration> {
+    proc::cpu(manager.pid()).context("the manager has ended")
+}
+
+fn memory(bench: &mut Bench, manager: &FleetManager, name: &'static str) -> Result<()> {
+    let bytes = proc::resident_bytes(manager.pid()).context("the manager has ended")?;
+    let mib = bytes as f64 / f64::from(1 << 20);
+    bench
+        .figures
+        .push(Figure::new(CASE, name, "MiB").values([mib]));
+    Ok(())
+}
+
+async fn idle(bench: &mut Bench, manager: &FleetManager, name: &'static str) -> Result<()> {
+    let (before, began) = (used(manager)?, Instant::now());
+    tokio::time::sleep(IDLE).await;
+    let share = used(manager)?.saturating_sub(before).as_secs_f64() / began.elapsed().as_secs_f64();
+    bench
+        .figures
+        .push(Figure::new(CASE, name, "% of a core").values([share * 100.0]));
+    Ok(())
+}
+
+/// Adds what others say of themselves, on machines of their own: to compare the order of
+/// magnitude, not the digits.
+fn published(bench: &mut Bench) {
+    let name = "published, not measured here";
+    for (subject, rate) in [
+        // The floors of its own scalability tests at 5,000 nodes.
+        ("k8s", [680.0, 810.0].as_slice()),
+        // C1M: 1,000,000 tasks on 5,000 hosts.
+        ("nomad", &[3750.0]),
+    ] {
+        let figure = Figure::new((CASE.0, subject), name, "tasks/s");
+        bench.figures.push(figure.values(rate.iter().copied()));
+    }
+}
