@@ -1,5 +1,6 @@
 //! The scheduler: the index, the open reservations and the committed claims.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use ballast_model::{
@@ -14,7 +15,7 @@ use crate::map::{IdMap, IdSlab};
 use crate::policy::{Packer, Plan, Query, Search, Who};
 use crate::refusal::Refusal;
 use crate::request::{Peers, Placed, Request, Reservation};
-use crate::rules::{self, Census, Judged, Occupant, Preemption, Preemptor, Rules, Standing};
+use crate::rules::{self, Census, Judged, Occupant, Preemption, Preemptor, Rules, Standing, Tiers};
 
 /// What is held on a node, and by whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +88,8 @@ struct Known {
 #[derive(Debug, Default)]
 pub struct Scheduler {
     fleet: Fleet,
-    census: Census,
+    /// What runs where, since a request first had rules about that.
+    census: Option<Census>,
     /// Nodes that have taints.
     tainted: BTreeSet<NodeId>,
     reserved: IdMap<u64, Reserved>,
@@ -134,7 +136,9 @@ impl Scheduler {
     /// agent ends the quarantine of its ports.
     pub fn upsert_node(&mut self, node: &Node) {
         if let Some(entry) = self.fleet.get(node.id) {
-            self.census.relabel(&entry.node, node);
+            if let Some(census) = &mut self.census {
+                census.relabel(&entry.node, node);
+            }
         }
         if node.taints.is_empty() {
             self.tainted.remove(&node.id);
@@ -155,7 +159,9 @@ impl Scheduler {
         });
         self.version += 1;
         if let Some(entry) = self.fleet.get(node) {
-            self.census.forget(&entry.node);
+            if let Some(census) = &mut self.census {
+                census.forget(&entry.node);
+            }
         }
         self.tainted.remove(&node);
         self.fleet.remove(node)
@@ -204,14 +210,14 @@ impl Scheduler {
         if let Some(refusal) = self.refused_before(request) {
             return Err(refusal);
         }
-        self.learn(request);
-        let found = if rules::needs_scan(request, !self.tainted.is_empty()) {
-            self.scan(request)
+        let found = if rules::has_rules(request, !self.tainted.is_empty()) {
+            self.learn(request);
+            self.search_by_rules(request)
         } else {
             self.search(request)
         };
         let Some((at, offer)) = found else {
-            let refusal = explain(&self.fleet, &self.census, request);
+            let refusal = self.explain(request);
             assert_eq!(refusal.fit, 0, "a node that fits is found: {refusal}");
             self.remember(request, &refusal);
             return Err(refusal);
@@ -225,7 +231,9 @@ impl Scheduler {
         self.fleet.note(at, held.service, &held.claim);
         self.holds += 1;
         let entry = self.fleet.entry(at);
-        self.census.add(held.service, &entry.node);
+        if let Some(census) = &mut self.census {
+            census.add(held.service, &entry.node);
+        }
         let reservation = Reservation(self.tally.opened);
         self.tally.opened += 1;
         self.tally.open += 1;
@@ -306,7 +314,7 @@ impl Scheduler {
     /// # Complexity
     /// One pass over the nodes.
     pub fn explain(&self, request: &Request<'_>) -> Refusal {
-        explain(&self.fleet, &self.census, request)
+        explain(&self.fleet, &self.counted(request), request)
     }
 
     /// Finds the node on which the fewest and least important tasks would have to go so that the
@@ -328,6 +336,10 @@ impl Scheduler {
         if !request.placement.preempts {
             return None;
         }
+        let census = match &self.census {
+            Some(census) => Cow::Borrowed(census),
+            None => Cow::Owned(census_of(&self.fleet)),
+        };
         let mut occupants: BTreeMap<NodeId, Vec<Occupant<'_>>> = BTreeMap::new();
         for assignment in self.committed.sorted_keys() {
             let held = self.committed.get(assignment).expect("just listed");
@@ -342,7 +354,7 @@ impl Scheduler {
         }
         let preemptor = Preemptor {
             request,
-            rules: &Rules::new(request, &self.census, &Judged(&self.fleet)),
+            rules: &Rules::new(request, &census, &Judged(&self.fleet)),
             standing,
             leaving,
         };
@@ -455,7 +467,7 @@ impl Scheduler {
 
     /// Finds the best node by a look at every one, and takes what the task takes there.
     fn scan(&mut self, request: &Request<'_>) -> Option<(At, Offer)> {
-        let (at, offer) = rules::scan(&self.fleet, &self.census, request)?;
+        let (at, offer) = rules::scan(&self.fleet, &self.counted(request), request)?;
         let offer = take_words(&self.fleet.index, at, offer)?;
         self.fleet.index.touch(at);
         Some((at, offer))
@@ -466,16 +478,7 @@ impl Scheduler {
         if request.node.is_some() {
             return self.scan(request);
         }
-        let known = self.queries.remove(request.service).filter(|known| {
-            known.query.holds(&self.fleet)
-                && known.resources == *request.resources
-                && known.placement == *request.placement
-        });
-        let known = known.unwrap_or_else(|| Known {
-            resources: request.resources.clone(),
-            placement: request.placement.clone(),
-            query: Query::new(&mut self.fleet, request.resources, request.placement),
-        });
+        let known = self.known(request);
         self.fleet.index.prepare();
         let query = &known.query;
         let packs = self.prepare_packing(request, query);
@@ -488,6 +491,20 @@ impl Scheduler {
         }
         self.queries.insert(request.service, known);
         found
+    }
+
+    /// Takes out what is known of a request, found out anew if it holds no more.
+    fn known(&mut self, request: &Request<'_>) -> Known {
+        let known = self.queries.remove(request.service).filter(|known| {
+            known.query.holds(&self.fleet)
+                && known.resources == *request.resources
+                && known.placement == *request.placement
+        });
+        known.unwrap_or_else(|| Known {
+            resources: request.resources.clone(),
+            placement: request.placement.clone(),
+            query: Query::new(&mut self.fleet, request.resources, request.placement),
+        })
     }
 
     /// Returns whether the request is packed by what else may want the room; learns from it then.
@@ -580,18 +597,83 @@ impl Scheduler {
         search.run()
     }
 
-    /// Makes index and census tell apart what this request does.
+    /// Finds the best node by the index, class by class as the rules like them; by a look at every
+    /// node if classes cannot tell what a rule is about.
+    fn search_by_rules(&mut self, request: &Request<'_>) -> Option<(At, Offer)> {
+        for key in rules::keys(request) {
+            self.fleet.learn(&key);
+        }
+        let known = self.known(request);
+        let found = self.search_tiers(request, &known.query);
+        self.queries.insert(request.service, known);
+        found.unwrap_or_else(|| self.scan(request))
+    }
+
+    /// Returns what the index finds; none if it cannot search for this.
+    fn search_tiers(
+        &mut self,
+        request: &Request<'_>,
+        query: &Query,
+    ) -> Option<Option<(At, Offer)>> {
+        let census = self
+            .census
+            .as_ref()
+            .expect("begun for a request with rules");
+        let table = self.fleet.classes();
+        let Tiers {
+            classes,
+            left_out,
+            alone,
+        } = rules::tiers(request, census, table, &query.allowed)?;
+        let most = if alone { 1 } else { query.most };
+        let tiers = classes.into_iter();
+        let tiers: Vec<Query> = tiers.map(|c| query.among(&self.fleet, c, most)).collect();
+        for tier in &tiers {
+            self.fleet.index.keep(tier.order(), &tier.allowed);
+        }
+        self.fleet.index.prepare();
+        let packs = self.prepare_packing(request, query);
+        let mut all = left_out.clone();
+        all.extend(request.avoid);
+        for avoid in [&all, &left_out] {
+            for tier in &tiers {
+                let found = self.find(request, tier, packs, avoid);
+                if found.is_some() {
+                    return Some(found);
+                }
+            }
+            if request.avoid.is_empty() {
+                break;
+            }
+        }
+        Some(None)
+    }
+
+    /// Begins to count what runs where, by all that this request tells apart.
     fn learn(&mut self, request: &Request<'_>) {
+        let fleet = &self.fleet;
+        let census = self.census.get_or_insert_with(|| census_of(fleet));
         let placement = request.placement;
         let spread = placement.spread.iter().map(|rule| &rule.over);
         let near = placement.services.iter().map(|affinity| &affinity.over);
         let away = request.peers.repelling.iter().map(|other| &other.over);
         for over in spread.chain(near).chain(away) {
             if let TopologyKey::Label(label) = over {
-                let fleet = &self.fleet;
                 let node = |id| fleet.get(id).map(|entry| &entry.node);
-                self.census.learn(label, node);
+                census.learn(label, node);
             }
+        }
+    }
+
+    /// Returns what runs where. Nothing if no rule of the request asks for it: how many of the
+    /// service are on a node, the node itself knows.
+    fn counted(&self, request: &Request<'_>) -> Cow<'_, Census> {
+        match &self.census {
+            Some(census) => Cow::Borrowed(census),
+            None if rules::has_rules(request, false) || !request.placement.spread.is_empty() => {
+                Cow::Owned(census_of(&self.fleet))
+            }
+            None => Cow::Owned(Census::default()),
         }
     }
 
@@ -600,7 +682,9 @@ impl Scheduler {
         if known {
             self.holds += 1;
             let entry = self.fleet.get(node).expect("just held on it");
-            self.census.add(service, &entry.node);
+            if let Some(census) = &mut self.census {
+                census.add(service, &entry.node);
+            }
         }
         known
     }
@@ -608,7 +692,9 @@ impl Scheduler {
     fn give_back(&mut self, held: &Held) {
         self.fleet.give_back(held.node, held.service, &held.claim);
         let entry = self.fleet.get(held.node).expect("just given back on it");
-        self.census.remove(held.service, &entry.node);
+        if let Some(census) = &mut self.census {
+            census.remove(held.service, &entry.node);
+        }
     }
 
     /// Takes away what reservations hold on a node if they share a port with this claim.
@@ -664,6 +750,17 @@ impl Scheduler {
             refusal: refusal.clone(),
         }));
     }
+}
+
+/// Counts what runs where.
+fn census_of(fleet: &Fleet) -> Census {
+    let mut census = Census::default();
+    for entry in fleet.iter() {
+        for &(service, count) in entry.services() {
+            census.add_many(service, &entry.node, count);
+        }
+    }
+    census
 }
 
 /// Returns what a node of an allowed class would give.

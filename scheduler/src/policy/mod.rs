@@ -152,6 +152,31 @@ impl Query {
         }
     }
 
+    /// Returns the same query for these classes only, and for at most so many tasks on a node.
+    pub(crate) fn among(&self, fleet: &Fleet, classes: Classes, most: u32) -> Self {
+        let mut query = self.within(classes);
+        query.most = most;
+        if let Plan::Places {
+            topology,
+            classes: Some(classes),
+            ..
+        } = &mut query.plan
+        {
+            let topology = &fleet.topologies()[*topology];
+            let told = topology.classes(fleet.classes(), &query.allowed);
+            *classes = told.expect("classes still tell this label apart");
+        }
+        query
+    }
+
+    /// Returns in which order its nodes are tried.
+    pub(crate) const fn order(&self) -> Order {
+        match self.plan {
+            Plan::Plain(order) => order,
+            Plan::Nodes | Plan::Places { .. } => Order::Emptiest,
+        }
+    }
+
     /// Returns whether it asks how many tasks of the service are where.
     pub(crate) const fn counts(&self) -> bool {
         self.most > 0 || !matches!(self.plan, Plan::Plain(_))

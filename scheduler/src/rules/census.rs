@@ -10,7 +10,7 @@ use crate::map::IdMap;
 pub(crate) type ByValue = BTreeMap<Option<String>, u32>;
 
 /// The tasks of one service.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Tally {
     total: u32,
     /// Nodes that have a task of it, fewest first.
@@ -23,7 +23,7 @@ struct Tally {
 ///
 /// Labels are counted by once a rule has asked for them ([`Census::learn`]), so that a cluster
 /// without such rules pays for none.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Census {
     services: IdMap<ServiceId, Tally>,
     /// Of each node the services that have tasks there, by id.
@@ -122,6 +122,11 @@ impl Census {
     /// Counts a task.
     pub(crate) fn add(&mut self, service: ServiceId, node: &Node) {
         self.change(service, node, 0, 1);
+    }
+
+    /// Counts so many tasks.
+    pub(crate) fn add_many(&mut self, service: ServiceId, node: &Node, count: u32) {
+        self.change(service, node, 0, count);
     }
 
     /// Counts a task no more.

@@ -27,6 +27,7 @@ mod census;
 mod founding;
 mod preempt;
 mod scan;
+mod tiers;
 
 use ballast_model::{
     Availability, Constraint, Node, NodeId, NodeStatus, ServiceAffinity, ServiceId, SpreadRule,
@@ -36,7 +37,8 @@ use ballast_model::{
 pub(crate) use census::{ByValue, Census};
 pub(crate) use preempt::{Occupant, Preemptor};
 pub use preempt::{Preemption, Standing};
-pub(crate) use scan::{Judged, needs_scan, scan};
+pub(crate) use scan::{Judged, scan};
+pub(crate) use tiers::{Tiers, has_rules, keys, tiers};
 
 use crate::refusal::Reason;
 use crate::request::Request;
@@ -217,6 +219,13 @@ impl<'a> Rules<'a> {
         self.judge_spread(node, true)
     }
 
+    /// Judges what a node that stands for its class has in common with the others: all but its
+    /// status, and but for constraints, which a query has judged.
+    pub(crate) fn judge_specimen(&self, node: &Node) -> Result<(), Reason> {
+        self.judge_taints(node)?;
+        self.judge_services(node, false)
+    }
+
     /// Judges what the node is by itself.
     fn judge_own(&self, node: &Node) -> Result<(), Reason> {
         match (node.status, node.availability) {
@@ -226,15 +235,18 @@ impl<'a> Rules<'a> {
             (NodeStatus::Ready, Availability::Pause) => return Err(Reason::Paused),
             (NodeStatus::Ready, Availability::Active) => {}
         }
-        let placement = self.request.placement;
-        if let Some(taint) =
-            unborne(placement, node).find(|t| t.effect != TaintEffect::PreferNoSchedule)
-        {
-            return Err(Reason::Taint(taint.to_string()));
-        }
+        self.judge_taints(node)?;
         let broken = |constraint: &&Constraint| !node.meets(constraint);
-        match placement.constraints.iter().find(broken) {
+        match self.request.placement.constraints.iter().find(broken) {
             Some(broken) => Err(Reason::Constraint(broken.to_string())),
+            None => Ok(()),
+        }
+    }
+
+    fn judge_taints(&self, node: &Node) -> Result<(), Reason> {
+        let hard = |taint: &&ballast_model::Taint| taint.effect != TaintEffect::PreferNoSchedule;
+        match unborne(self.request.placement, node).find(hard) {
+            Some(taint) => Err(Reason::Taint(taint.to_string())),
             None => Ok(()),
         }
     }

@@ -1,6 +1,6 @@
 //! The best node by a look at every one: for requests whose rules the index does not know.
 
-use ballast_model::{Node, NodeId, Placement, TopologyKey};
+use ballast_model::{Node, NodeId, TopologyKey};
 
 use super::founding::Founding;
 use super::{Census, Liking, Rules};
@@ -20,23 +20,6 @@ impl<'n> super::Fleet<'n> for Judged<'n> {
     fn node(&self, node: NodeId) -> Option<&'n Node> {
         self.0.get(node).map(|entry| &entry.node)
     }
-}
-
-/// Returns whether a request has rules that the index does not judge by itself.
-pub(crate) fn needs_scan(request: &Request<'_>, tainted: bool) -> bool {
-    let Placement {
-        affinities,
-        services,
-        spread,
-        ..
-    } = request.placement;
-    tainted
-        || !affinities.is_empty()
-        || !services.is_empty()
-        || spread.len() > 1
-        || spread.iter().any(|rule| rule.max_skew > 0)
-        || !request.peers.repelling.is_empty()
-        || !request.kept.is_empty()
 }
 
 /// The better, the less.
