@@ -217,6 +217,9 @@ impl Scheduler {
             self.search(request)
         };
         let Some((at, offer)) = found else {
+            if asks_for_census(request) {
+                self.learn(request);
+            }
             let refusal = self.explain(request);
             assert_eq!(refusal.fit, 0, "a node that fits is found: {refusal}");
             self.remember(request, &refusal);
@@ -407,8 +410,8 @@ impl Scheduler {
 
     /// Returns what questions about all nodes are put to.
     #[cfg(test)]
-    pub(crate) const fn parts(&self) -> (&Fleet, &Census) {
-        (&self.fleet, &self.census)
+    pub(crate) fn parts(&self, request: &Request<'_>) -> (&Fleet, Cow<'_, Census>) {
+        (&self.fleet, self.counted(request))
     }
 
     /// Returns every node and what is taken on it, in the order of ids.
@@ -665,14 +668,11 @@ impl Scheduler {
         }
     }
 
-    /// Returns what runs where. Nothing if no rule of the request asks for it: how many of the
-    /// service are on a node, the node itself knows.
+    /// Returns what runs where; nothing if no rule of the request asks for it.
     fn counted(&self, request: &Request<'_>) -> Cow<'_, Census> {
         match &self.census {
             Some(census) => Cow::Borrowed(census),
-            None if rules::has_rules(request, false) || !request.placement.spread.is_empty() => {
-                Cow::Owned(census_of(&self.fleet))
-            }
+            None if asks_for_census(request) => Cow::Owned(census_of(&self.fleet)),
             None => Cow::Owned(Census::default()),
         }
     }
@@ -750,6 +750,14 @@ impl Scheduler {
             refusal: refusal.clone(),
         }));
     }
+}
+
+/// Returns whether a rule of the request is about what runs where.
+fn asks_for_census(request: &Request<'_>) -> bool {
+    let placement = request.placement;
+    rules::has_rules(request, false)
+        || placement.max_replicas_per_node > 0
+        || !placement.spread.is_empty()
 }
 
 /// Counts what runs where.

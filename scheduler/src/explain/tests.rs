@@ -180,9 +180,9 @@ proptest! {
                 3 => scheduler.quarantine_port(NodeId::from_bits(nth), 20_001),
                 _ => {}
             }
-            let (fleet, census) = scheduler.parts();
-            let mut quick = explain(fleet, census, &request);
-            let mut plain = scan::scan(fleet, census, &request);
+            let (fleet, census) = scheduler.parts(&request);
+            let mut quick = explain(fleet, &census, &request);
+            let mut plain = scan::scan(fleet, &census, &request);
             if !super::is_plain(&request) {
                 // The nearest is then told by CPU, memory and slots alone.
                 (quick.nearest, plain.nearest) = (None, None);
