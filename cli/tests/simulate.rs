@@ -1,14 +1,14 @@
 //! `ballast simulate`: the contract of its flags, JSON and errors.
 
-mod common;
-
 use std::path::PathBuf;
 
-use common::ballast;
+use assert_cmd::Command;
 use serde_json::Value;
 
 fn simulate(args: &[&str]) -> std::process::Output {
-    let output = ballast().arg("simulate").args(args).output();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ballast"));
+    command.env("NO_COLOR", "1").env("COLUMNS", "100");
+    let output = command.arg("simulate").args(args).output();
     output.expect("ballast runs")
 }
 
