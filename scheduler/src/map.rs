@@ -50,10 +50,6 @@ impl<K: Copy + Eq + Hash + Ord, V> IdMap<K, V> {
         self.0.reserve(more);
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
-    }
-
     /// Keeps the entries that pass; whether one does must not depend on the others.
     pub(crate) fn retain(&mut self, mut passes: impl FnMut(&V) -> bool) {
         self.0.retain(|_, value| passes(value));

@@ -520,7 +520,8 @@ impl Scheduler {
         }
         self.packer.know(wanted, self.fleet.classes());
         self.packer.note(wanted, &query.allowed);
-        self.packer.learn(&self.fleet.index);
+        self.packer.look(&self.fleet.index, &mut self.fleet.changes);
+        self.packer.learn();
         wanted.devices.count > 0 || self.packer.is_near_devices(&query.allowed)
     }
 
@@ -543,7 +544,7 @@ impl Scheduler {
                 }
             }
         }
-        // The packer counts memory in whole MiB: what fits to the last byte it may not see.
+        // The packer sees nodes with devices only.
         match self.pack(request, query, avoid) {
             None => self.search_all(request, query, avoid),
             found => found,

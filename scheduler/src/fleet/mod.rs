@@ -4,6 +4,7 @@
 //! all that is taken on it, [`Fleet::classes`] the equivalence classes and a specimen of each to
 //! put rules to, [`Fleet::ledger_mut`] the tasks of a service by node and by label value.
 
+mod changes;
 mod class;
 mod entry;
 mod ledger;
@@ -14,6 +15,7 @@ use std::sync::{Mutex, PoisonError};
 
 use ballast_model::{Bytes, Claim, MilliCpu, Node, NodeId, NodeKey, ServiceId};
 
+pub(crate) use changes::Changes;
 pub(crate) use class::ClassTable;
 pub(crate) use entry::{Entry, Offer};
 pub(crate) use ledger::Ledger;
@@ -31,6 +33,7 @@ const TOPOLOGIES: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Fleet {
     pub index: Index,
+    pub changes: Changes,
     entries: Vec<Option<Entry>>,
     classes: ClassTable,
     topologies: Vec<Topology>,
@@ -50,6 +53,7 @@ impl Fleet {
     pub(crate) fn new(shards: usize) -> Self {
         Self {
             index: Index::new(shards),
+            changes: Changes::default(),
             entries: Vec::new(),
             classes: ClassTable::default(),
             topologies: Vec::new(),
@@ -152,6 +156,7 @@ impl Fleet {
             return false;
         };
         self.touch(at);
+        self.changes.note_all();
         let entry = self.entries[at as usize].take().expect("a known node");
         for &(service, _) in entry.services() {
             let ledger = self.ledgers.get_mut(service).expect("a counted service");
@@ -243,6 +248,7 @@ impl Fleet {
     }
 
     fn touch(&mut self, at: At) {
+        self.changes.note(at, self.entries.len());
         let digest = self.digest.get_mut();
         digest.unwrap_or_else(PoisonError::into_inner).touch(at);
     }

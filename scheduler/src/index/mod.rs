@@ -44,7 +44,7 @@ mod words;
 pub(crate) use block::BitSet;
 pub(crate) use custom::Custom;
 pub(crate) use lanes::{DEVICES, Lanes, PER_WORD, Remains, WORDS, Wanted, remaining};
-pub(crate) use line::{Demand, Extra, Grant, Line};
+pub(crate) use line::{Demand, Extra, Grant};
 pub(crate) use nodes::{Allowed, Ask, At, Classes, Index, Order, Stock};
 pub(crate) use ports::PortMap;
 pub(crate) use words::{Amounts, Fields};

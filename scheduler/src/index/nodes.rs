@@ -160,10 +160,6 @@ impl Index {
         &mut self.extras[at as usize]
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.by_id.len()
-    }
-
     /// Returns a node's place in the order of ids, as skip sets name it. [`Self::prepare`] comes
     /// first.
     pub(crate) fn rank(&self, at: At) -> usize {

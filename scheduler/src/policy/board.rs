@@ -1,8 +1,7 @@
 //! What every node and every placement is worth, remembered.
 //!
-//! Many nodes are alike: the same class and the same room. A decision looks each node's state up
-//! by what the node has free now, so that nothing is to be told to the board when a node changes,
-//! and weighs each pair of state and shape once until the workload changes.
+//! Many nodes are alike: the same class and the same room. Each pair of such a state and a shape is
+//! weighed once until the workload changes.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +9,7 @@ use super::fragments::Measure;
 use super::shape::{Room, Shape};
 use super::workload::Workload;
 
-/// Different states that are remembered; with more, all are forgotten and learnt anew.
+/// Different states that are remembered; with more, all are forgotten and weighed anew.
 pub(crate) const STATES: usize = 1 << 16;
 /// Different shapes of requests whose weights are remembered; with more, all are forgotten.
 pub(crate) const SHAPES: usize = 512;
@@ -20,8 +19,6 @@ const POINT: f64 = (1 << 20) as f64;
 /// whose fragments do not grow.
 const PUBLISHED_STEPS: f64 = 100.0;
 
-/// All that a node has free, to tell whether it changed.
-pub(crate) type Stamp = [u128; 3];
 /// A state's place.
 pub(crate) type State = u32;
 /// A shape's place.
@@ -30,13 +27,6 @@ pub(crate) type ShapeId = usize;
 const NOWHERE: State = State::MAX;
 const UNKNOWN: State = State::MAX - 1;
 const UNWEIGHED: i64 = i64::MIN;
-
-#[derive(Debug, Clone, Copy)]
-struct Seen {
-    stamp: Stamp,
-    class: u32,
-    state: State,
-}
 
 /// What is remembered of one shape, by state.
 #[derive(Debug, Default)]
@@ -51,7 +41,6 @@ struct Row {
 #[derive(Debug)]
 pub(crate) struct Board {
     measure: Measure,
-    nodes: Vec<Option<Seen>>,
     states: Vec<(Room, u32)>,
     by_room: BTreeMap<(Room, u32), State>,
     /// Of one generation; NaN is not computed.
@@ -64,7 +53,6 @@ impl Board {
     pub(crate) fn new(measure: Measure) -> Self {
         Self {
             measure,
-            nodes: Vec::new(),
             states: Vec::new(),
             by_room: BTreeMap::new(),
             useless: Vec::new(),
@@ -86,48 +74,23 @@ impl Board {
         *self = Self::new(self.measure);
     }
 
-    /// Returns the place of a shape. Comes before the states of a decision are asked for, as it may
-    /// forget all.
+    /// Returns whether it remembers so much that it is to forget.
+    pub(crate) fn is_full(&self) -> bool {
+        self.rows.len() >= SHAPES || self.states.len() >= STATES
+    }
+
+    /// Returns the place of a shape.
     pub(crate) fn shape(&mut self, shape: Shape) -> ShapeId {
-        if let Some(&known) = self.shapes.get(&shape) {
-            return known;
+        let next = self.rows.len();
+        let id = *self.shapes.entry(shape).or_insert(next);
+        if id == next {
+            self.rows.push(Row::default());
         }
-        if self.rows.len() >= SHAPES || self.states.len() >= STATES / 2 {
-            self.forget();
-        }
-        self.rows.push(Row::default());
-        self.shapes.insert(shape, self.rows.len() - 1);
-        self.rows.len() - 1
+        id
     }
 
-    /// Returns the state of a node; `room` is asked for only if the node changed.
-    pub(crate) fn state(
-        &mut self,
-        at: u32,
-        stamp: Stamp,
-        class: u32,
-        room: impl FnOnce() -> Room,
-    ) -> State {
-        let place = at as usize;
-        if place >= self.nodes.len() {
-            self.nodes.resize(place + 1, None);
-        }
-        if let Some(seen) = &self.nodes[place]
-            && seen.stamp == stamp
-            && seen.class == class
-        {
-            return seen.state;
-        }
-        let state = self.intern(room(), class);
-        self.nodes[place] = Some(Seen {
-            stamp,
-            class,
-            state,
-        });
-        state
-    }
-
-    fn intern(&mut self, room: Room, class: u32) -> State {
+    /// Returns the place of a node's state.
+    pub(crate) fn state(&mut self, room: Room, class: u32) -> State {
         let next = State::try_from(self.states.len()).expect("fewer states than 2^32");
         let state = *self.by_room.entry((room, class)).or_insert(next);
         if state == next {
@@ -135,6 +98,11 @@ impl Board {
             self.useless.push(f64::NAN);
         }
         state
+    }
+
+    /// Returns the room of a state.
+    pub(crate) fn room(&self, state: State) -> &Room {
+        &self.states[state as usize].0
     }
 
     /// Returns by how much the measure grows on a node in this state that takes such a task;
@@ -158,7 +126,7 @@ impl Board {
         if row.after[place] == UNKNOWN {
             let (room, class) = self.states[place];
             let after = room.after(shape);
-            self.rows[id].after[place] = after.map_or(NOWHERE, |after| self.intern(after, class));
+            self.rows[id].after[place] = after.map_or(NOWHERE, |after| self.state(after, class));
         }
         let after = self.rows[id].after[place];
         if after == NOWHERE {
@@ -233,12 +201,8 @@ mod tests {
                     board.reweigh();
                 }
                 let id = board.shape(task);
-                for (at, room) in (0u32..).zip(&nodes) {
-                    let mut stamp = [u128::from(room.cpu), u128::from(room.memory), 0];
-                    for left in room.left() {
-                        stamp[2] = stamp[2] << 10 | u128::from(left);
-                    }
-                    let state = board.state(at, stamp, 0, || *room);
+                for room in &nodes {
+                    let state = board.state(*room, 0);
                     let said = board.rise(&workload, &task, id, state);
                     let afresh = room.after(&task).map(|after| {
                         let of = |room| measure.of(room, 0, &workload);
@@ -249,23 +213,6 @@ mod tests {
                 let room = &mut nodes[node as usize];
                 *room = room.after(&task).unwrap_or(*room);
             }
-        }
-    }
-
-    #[test]
-    fn board_that_is_full_begins_anew() {
-        let mut board = Board::new(Measure::Usable);
-        let workload = Workload::default();
-        let room = Room::new(u32::MAX, 1, [1000]);
-        for cpu in 0..2 * u32::try_from(SHAPES).expect("small") {
-            let shape = Shape {
-                cpu,
-                ..Shape::default()
-            };
-            let id = board.shape(shape);
-            let state = board.state(0, [0; 3], 0, || room);
-            assert_eq!(board.rise(&workload, &shape, id, state), Some(0));
-            assert!(board.rows.len() <= SHAPES);
         }
     }
 }

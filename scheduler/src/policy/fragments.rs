@@ -46,11 +46,20 @@ impl Measure {
             Self::Usable => workload.shapes(),
             Self::Published => workload.typical(),
         };
+        let mut last = ((0, 0), 0.0);
         for typical in typical {
-            let usable = if self.counts(typical, room) && workload.reaches(typical.reach, class) {
+            let shape = &typical.shape;
+            if last.0 != (shape.count, shape.milli) {
+                let by_devices = match self {
+                    Self::Usable => fitting(shape, room, untouched),
+                    Self::Published => enough(shape, room),
+                };
+                last = ((shape.count, shape.milli), by_devices);
+            }
+            let usable = if self.takes(typical, room) && workload.reaches(typical.reach, class) {
                 match self {
-                    Self::Usable => filled(&typical.shape, room, untouched),
-                    Self::Published => enough(&typical.shape, room),
+                    Self::Usable => filled(typical, room, last.1),
+                    Self::Published => last.1,
                 }
             } else {
                 0.0
@@ -60,8 +69,8 @@ impl Measure {
         useless / f64::from(WHOLE)
     }
 
-    /// Returns whether one typical task would fit.
-    fn counts(self, typical: &Typical, room: &Room) -> bool {
+    /// Returns whether CPU and memory suffice for one typical task.
+    fn takes(self, typical: &Typical, room: &Room) -> bool {
         let shape = &typical.shape;
         // Memory is not part of the published measure.
         let memory = self == Self::Published || shape.memory <= room.memory;
@@ -69,8 +78,8 @@ impl Measure {
     }
 }
 
-/// Returns thousandths of devices that such tasks would fill.
-fn filled(shape: &Shape, room: &Room, untouched: u32) -> f64 {
+/// Returns how many such tasks the devices have room for.
+fn fitting(shape: &Shape, room: &Room, untouched: u32) -> f64 {
     if shape.count == 0 || shape.milli == 0 {
         return 0.0;
     }
@@ -82,20 +91,16 @@ fn filled(shape: &Shape, room: &Room, untouched: u32) -> f64 {
         let parts = room.left().skip(untouched as usize);
         whole + parts.map(|left| u32::from(left) / milli).sum::<u32>()
     };
-    if tasks == 0 {
-        return 0.0;
-    }
-    let by_devices = f64::from(tasks);
-    let times = |has: u32, wanted: u32| {
-        if wanted == 0 {
-            f64::INFINITY
-        } else {
-            f64::from(has) / f64::from(wanted)
-        }
-    };
-    let by_amounts = times(room.cpu, shape.cpu).min(times(room.memory, shape.memory));
+    f64::from(tasks)
+}
+
+/// Returns thousandths of devices that such tasks would fill, of which so many fit by devices.
+fn filled(typical: &Typical, room: &Room, by_devices: f64) -> f64 {
+    let (per_cpu, per_memory) = typical.per_amounts;
+    // What is not wanted at all gives infinity or, of nothing, NaN: `min` takes the other.
+    let by_amounts = (f64::from(room.cpu) * per_cpu).min(f64::from(room.memory) * per_memory);
     let tasks = by_devices + BY_AMOUNTS * (by_amounts.min(by_devices) - by_devices);
-    tasks * f64::from(shape.total())
+    tasks * f64::from(typical.shape.total())
 }
 
 /// Returns thousandths of devices that have enough left for one task.

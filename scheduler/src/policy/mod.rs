@@ -17,6 +17,7 @@
 
 mod board;
 mod fragments;
+mod groups;
 mod packer;
 mod search;
 mod shape;

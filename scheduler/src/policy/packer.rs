@@ -6,31 +6,25 @@
 //!
 //! What is typical is learnt from the requests themselves; see `workload`.
 
-use ballast_model::{Policy, Resources};
+use ballast_model::{NodeId, Policy, Resources};
 
-use super::board::{Board, ShapeId, Stamp};
+use super::board::{Board, ShapeId};
 use super::fragments::Measure;
+use super::groups::{Group, Groups};
 use super::shape::{DEVICES, Room, Shape, WHOLE, mib};
 use super::workload::Workload;
-use crate::fleet::ClassTable;
-use crate::index::{Allowed, Amounts, Ask, At, Classes, Index, Line, Remains, remaining};
+use crate::fleet::{Changes, ClassTable};
+use crate::index::{Allowed, Amounts, Ask, At, Classes, Index, Remains, remaining};
 
 /// Kinds of devices that are learnt; tasks that want further ones are packed by fullness.
 pub(crate) const KINDS: usize = 8;
-/// Nodes that fit and are weighed for one decision; more would not make it better by much.
-pub(crate) const CANDIDATES: usize = 4096;
 /// A class that is wanted by this much more than the least wanted one costs nothing yet.
 const SLACK: f64 = 0.05;
-/// Notes that came while a fleet has more nodes than so many times them wait with the refresh,
-/// which looks at every node.
-const NODES_PER_NOTE: usize = 16;
-
 /// What was learnt of one kind of device.
 #[derive(Debug)]
 struct Kind {
     name: String,
     workload: Workload,
-    notes: u64,
     boards: [Board; 2],
     /// Which classes the masks and the reaches are of.
     version: Option<u64>,
@@ -52,27 +46,15 @@ impl Kind {
         self.workload.forget_reaches();
         self.boards.iter_mut().for_each(Board::forget);
     }
-
-    /// Returns how many devices are free in each class.
-    fn free(&self, index: &Index) -> Vec<f64> {
-        let mut free = vec![0.0; self.masks.len()];
-        for line in index.iter().map(|at| index.line(at)) {
-            let class = line.class() as usize;
-            if line.is_open() && self.masks[class] != 0 {
-                let room = room(line.free(), &line.remains(), self.masks[class]);
-                free[class] += f64::from(room.free()) / f64::from(WHOLE);
-            }
-        }
-        free
-    }
 }
 
 /// The packing policies and what they have learnt.
 #[derive(Debug, Default)]
 pub(crate) struct Packer {
     kinds: Vec<Kind>,
-    /// Nodes that fit, for one decision: cost, place in the order, node.
-    found: Vec<(i64, usize, At)>,
+    groups: Groups,
+    /// Groups that fit, for one decision: cost, the first node, the group.
+    found: Vec<(i64, NodeId, usize)>,
 }
 
 /// One task that is to be weighed against nodes.
@@ -81,6 +63,8 @@ pub(crate) struct Task {
     measure: Measure,
     /// For each kind the shape and its place on the board.
     shapes: Vec<(Shape, ShapeId)>,
+    /// Which kind it wants devices of.
+    wants: Option<usize>,
     /// What a device costs by class, of the kind that is wanted; empty if none is.
     prices: Vec<i64>,
 }
@@ -109,8 +93,53 @@ impl Packer {
             if kind.version != Some(classes.version()) {
                 kind.version = Some(classes.version());
                 kind.know(classes);
+                self.groups.clear();
             }
         }
+    }
+
+    /// Takes in what changed on nodes.
+    ///
+    /// # Complexity
+    /// The nodes that changed; all of them after classes changed or nodes went.
+    pub(crate) fn look(&mut self, index: &Index, changes: &mut Changes) {
+        let changed = changes.take();
+        let is_full = |kind: &Kind| kind.boards.iter().any(Board::is_full);
+        if self.groups.is_full() || self.kinds.iter().any(is_full) {
+            for board in self.kinds.iter_mut().flat_map(|kind| &mut kind.boards) {
+                board.forget();
+            }
+            self.groups.clear();
+        }
+        match changed.filter(|_| !self.groups.is_empty()) {
+            Some(changed) => changed.into_iter().for_each(|at| self.file(index, at)),
+            None => {
+                self.groups.clear();
+                index.iter().for_each(|at| self.file(index, at));
+            }
+        }
+    }
+
+    fn file(&mut self, index: &Index, at: At) {
+        let line = index.line(at);
+        let (class, free, remains) = (line.class(), line.free(), line.remains());
+        let kinds = self.kinds.iter().enumerate();
+        let masks = kinds.map(|(place, kind)| (place, kind.masks[class as usize]));
+        let masks = masks.filter(|(_, mask)| *mask != 0);
+        let rooms: Vec<_> = masks
+            .map(|(place, mask)| (place, room(free, &remains, mask)))
+            .collect();
+        // Nodes without devices are the business of the index.
+        let rooms = (line.is_open() && !rooms.is_empty()).then_some((class, rooms));
+        let kinds = &mut self.kinds;
+        self.groups.file((index.id(at), at), rooms, |class, rooms| {
+            let state = |&(place, room): &(usize, Room)| {
+                let boards = &mut kinds[place].boards;
+                let states = boards.each_mut().map(|board| board.state(room, class));
+                (place, states)
+            };
+            rooms.iter().map(state).collect()
+        });
     }
 
     fn meet(&mut self, wanted: &Resources) {
@@ -120,7 +149,6 @@ impl Packer {
             self.kinds.push(Kind {
                 name: name.clone(),
                 workload: Workload::default(),
-                notes: 0,
                 boards: [Measure::Usable, Measure::Published].map(Board::new),
                 version: None,
                 masks: Vec::new(),
@@ -136,7 +164,6 @@ impl Packer {
             .find(|kind| kind.name == wanted.devices.kind);
         if let Some(kind) = kind.filter(|_| wanted.devices.count > 0) {
             kind.workload.note(shape(wanted, &kind.name), allowed);
-            kind.notes += 1;
         }
     }
 
@@ -151,15 +178,27 @@ impl Packer {
     /// Learns from what was noted, if it is time.
     ///
     /// # Complexity
-    /// A pass over the nodes, less than once for each of [`NODES_PER_NOTE`] of them.
-    pub(crate) fn learn(&mut self, index: &Index) {
-        for kind in &mut self.kinds {
-            let notes = usize::try_from(kind.notes).unwrap_or(usize::MAX);
-            let enough = notes.saturating_mul(NODES_PER_NOTE) >= index.len();
-            if kind.workload.is_due() && enough {
-                kind.notes = 0;
-                kind.workload.refresh(&kind.free(index));
+    /// The groups of nodes that are alike.
+    pub(crate) fn learn(&mut self) {
+        for (place, kind) in self.kinds.iter_mut().enumerate() {
+            let is_due = kind.workload.is_due();
+            if !is_due && !kind.workload.is_contention_due() {
+                continue;
+            }
+            let mut free = vec![0.0; kind.masks.len()];
+            for (_, group) in self.groups.live() {
+                let state = group.states.iter().find(|(of, _)| *of == place);
+                if let Some((_, [state, _])) = state {
+                    let devices = f64::from(kind.boards[0].room(*state).free()) / f64::from(WHOLE);
+                    let nodes = u32::try_from(group.nodes.len()).unwrap_or(u32::MAX);
+                    free[group.class as usize] += devices * f64::from(nodes);
+                }
+            }
+            if is_due {
+                kind.workload.refresh(&free);
                 kind.boards.iter_mut().for_each(Board::reweigh);
+            } else {
+                kind.workload.contend(&free);
             }
         }
     }
@@ -179,8 +218,10 @@ impl Packer {
             }
             shapes.push((shape, kind.boards[measure as usize].shape(shape)));
         }
+        let wants = shapes.iter().position(|(shape, _)| shape.count > 0);
         Task {
             measure,
+            wants,
             shapes,
             prices,
         }
@@ -208,31 +249,11 @@ impl Packer {
             .collect()
     }
 
-    /// Returns what a task costs on a node: the less, the better. Nothing if it does not fit.
-    pub(crate) fn weigh(&mut self, task: &Task, at: At, line: &Line) -> Option<i64> {
-        let (class, free, remains) = (line.class(), line.free(), line.remains());
-        let stamp: Stamp = [free.0, remains[0].0, remains[1].0];
-        let mut cost = task.prices.get(class as usize).copied().unwrap_or(0);
-        for (kind, (shape, id)) in self.kinds.iter_mut().zip(&task.shapes) {
-            let mask = kind.masks.get(class as usize).copied().unwrap_or(0);
-            if mask == 0 {
-                if shape.count > 0 {
-                    return None;
-                }
-                continue;
-            }
-            let board = &mut kind.boards[task.measure as usize];
-            let state = board.state(at, stamp, class, || room(free, &remains, mask));
-            cost += board.rise(&kind.workload, shape, *id, state)?;
-        }
-        Some(cost)
-    }
-
     /// Finds the node where a task costs least, the first of equals in the order of ids, that
-    /// `judge` accepts and `take` reserves.
+    /// `judge` accepts and `take` reserves; among nodes that have devices.
     ///
     /// # Complexity
-    /// One pass over the nodes until [`CANDIDATES`] fit.
+    /// The groups of nodes that are alike.
     pub(crate) fn find<T, G>(
         &mut self,
         index: &Index,
@@ -243,29 +264,23 @@ impl Packer {
     ) -> Option<(At, G)> {
         let mut found = std::mem::take(&mut self.found);
         found.clear();
-        for at in index.iter() {
-            let line = index.line(at);
-            if !line.is_open()
-                || !ask.allowed.contains(line.class())
-                || !line.free().takes(ask.demand.amounts)
-                || ask.skip.is_some_and(|skip| skip.contains(index.rank(at)))
+        for (number, group) in self.groups.live() {
+            if ask.allowed.contains(group.class)
+                && let Some(cost) = weigh(&mut self.kinds, task, group)
+                && let Some(&(first, _)) = group.nodes.first()
             {
-                continue;
-            }
-            if let Some(cost) = self.weigh(task, at, line) {
-                found.push((cost, found.len(), at));
-            }
-            if found.len() == CANDIDATES {
-                break;
+                found.push((cost, first, number));
             }
         }
         let mut taken = None;
         while let Some(&best) = found.iter().min() {
-            let (_, _, at) = best;
-            taken = judge(at)
-                .and_then(|offer| take(at, offer))
-                .map(|grant| (at, grant));
-            if taken.is_some() {
+            let nodes = self.groups.get(best.2).nodes.iter().map(|&(_, at)| at);
+            let mut nodes = nodes.filter(|&at| {
+                let skipped = ask.skip.is_some_and(|skip| skip.contains(index.rank(at)));
+                !skipped && index.line(at).free().takes(ask.demand.amounts)
+            });
+            taken = nodes.find_map(|at| Some((at, take(at, judge(at)?)?)));
+            if let Some((at, _)) = taken {
                 index.touch(at);
                 break;
             }
@@ -274,6 +289,26 @@ impl Packer {
         self.found = found;
         taken
     }
+}
+
+/// Returns what a task costs on a node of a group: the less, the better. Nothing if it does not
+/// fit.
+fn weigh(kinds: &mut [Kind], task: &Task, group: &Group) -> Option<i64> {
+    let place = group.class as usize;
+    let mut cost = task.prices.get(place).copied().unwrap_or(0);
+    if task
+        .wants
+        .is_some_and(|wanted| group.states.iter().all(|(kind, _)| *kind != wanted))
+    {
+        return None;
+    }
+    for (kind, states) in &group.states {
+        let (shape, id) = &task.shapes[*kind];
+        let kind = &mut kinds[*kind];
+        let board = &mut kind.boards[task.measure as usize];
+        cost += board.rise(&kind.workload, shape, *id, states[task.measure as usize])?;
+    }
+    Some(cost)
 }
 
 /// Returns what a node has left, with its devices of a mask.

@@ -22,12 +22,16 @@ pub(crate) const REMEMBERED: usize = 1024;
 /// Different sets of classes that tasks may go to. Tasks with further ones count as if every class
 /// would do.
 pub(crate) const REACHES: usize = 64;
-/// What is left of an old note's weight after [`REFRESH_MOST`] new ones: a half after about 6,700.
+/// What is left of an old note's weight after [`FADE_PER`] new ones: a half after about 6,700.
 const FADE: f64 = 0.95;
-/// The least and the most notes from one refresh to the next; in between, an eighth of all, so that
-/// a young workload is learnt fast and an old one costs little.
+const FADE_PER: f64 = 500.0;
+/// The least and the most notes from one refresh to the next; in between, a quarter of all: a young
+/// workload is learnt fast, and an old one costs little, as all is weighed anew after a refresh.
 const REFRESH_LEAST: u64 = 16;
-const REFRESH_MOST: u64 = 500;
+const REFRESH_MOST: u64 = 4000;
+/// Notes from one look at who competes for what to the next: it depends on what is free, and
+/// nothing is weighed anew for it.
+const CONTEND: u64 = 50;
 /// A note lighter than this is forgotten.
 const FORGOTTEN: f64 = 0.05;
 /// Devices that are taken to be wanted of each class before anything is known, so that a small
@@ -42,6 +46,8 @@ pub(crate) struct Typical {
     pub reach: usize,
     /// Share of all tasks, 0 to 1.
     pub weight: f64,
+    /// 1 ÷ CPU and 1 ÷ memory that it wants, infinite if it wants none.
+    pub per_amounts: (f64, f64),
 }
 
 /// Where tasks of some kind may go, and how much they want there.
@@ -65,6 +71,7 @@ pub(crate) struct Workload {
     notes: u64,
     next_refresh: u64,
     last_refresh: u64,
+    next_contention: u64,
 }
 
 impl Default for Workload {
@@ -81,6 +88,7 @@ impl Default for Workload {
             notes: 0,
             next_refresh: REFRESH_LEAST,
             last_refresh: 0,
+            next_contention: 0,
         }
     }
 }
@@ -124,13 +132,18 @@ impl Workload {
         self.notes >= self.next_refresh
     }
 
+    /// Returns whether it is time for [`Self::contend`].
+    pub(crate) const fn is_contention_due(&self) -> bool {
+        self.notes >= self.next_contention
+    }
+
     /// Makes the typical tasks anew; `free` are the devices that each class has free, in all.
     pub(crate) fn refresh(&mut self, free: &[f64]) {
         let since = self.notes - self.last_refresh;
         self.last_refresh = self.notes;
-        self.next_refresh = self.notes + (self.notes / 8).clamp(REFRESH_LEAST, REFRESH_MOST);
-        #[expect(clippy::cast_precision_loss, reason = "a share of 500")]
-        let fade = FADE.powf(since as f64 / REFRESH_MOST as f64);
+        self.next_refresh = self.notes + (self.notes / 4).clamp(REFRESH_LEAST, REFRESH_MOST);
+        #[expect(clippy::cast_precision_loss, reason = "thousands")]
+        let fade = FADE.powf(since as f64 / FADE_PER);
         self.noted.retain(|_, weight| {
             *weight *= fade;
             *weight >= FORGOTTEN
@@ -155,7 +168,8 @@ impl Workload {
     /// Computes how much each class is wanted by those who have little choice: the devices asked
     /// for by the tasks of each reach, over the devices that are free within it, summed over the
     /// reaches that the class is in; 1 is a class that is wanted as much as all are on the whole.
-    fn contend(&mut self, free: &[f64]) {
+    pub(crate) fn contend(&mut self, free: &[f64]) {
+        self.next_contention = self.notes + CONTEND;
         let free_in = |allowed: &Allowed| -> f64 {
             let classes = (0u32..)
                 .zip(free)
@@ -193,14 +207,16 @@ impl Workload {
         self.reaches.truncate(1);
         self.reaches[0].demand = demand;
         self.next_refresh = self.notes;
+        self.next_contention = self.notes;
     }
 
-    /// Returns the typical shapes of tasks, wherever they may go, the most frequent first.
+    /// Returns the typical shapes of tasks, wherever they may go, those that want the same of
+    /// devices together.
     pub(crate) fn shapes(&self) -> &[Typical] {
         &self.shapes
     }
 
-    /// Returns the typical tasks, told apart by where they may go, too; the most frequent first.
+    /// Returns the typical tasks, told apart by where they may go, too.
     pub(crate) fn typical(&self) -> &[Typical] {
         &self.typical
     }
@@ -229,12 +245,19 @@ fn typical(noted: &BTreeMap<(Shape, usize), f64>, most: usize) -> Vec<Typical> {
     list.retain(|(_, (shape, _))| shape.count > 0);
     list.truncate(most);
     let all: f64 = list.iter().map(|(weight, _)| weight).sum();
-    let share = |(weight, (shape, reach))| Typical {
+    let share = |(weight, (shape, reach)): (f64, (Shape, usize))| Typical {
         shape,
         reach,
         weight: weight / all,
+        per_amounts: (
+            f64::from(shape.cpu).recip(),
+            f64::from(shape.memory).recip(),
+        ),
     };
-    list.into_iter().map(share).collect()
+    // Those that want the same of devices stand together: what it comes to is computed once.
+    let mut list: Vec<Typical> = list.into_iter().map(share).collect();
+    list.sort_by_key(|typical| (typical.shape.count, typical.shape.milli));
+    list
 }
 
 #[cfg(test)]
@@ -265,8 +288,8 @@ mod tests {
         workload.refresh(&[100.0]);
         assert_eq!(workload.typical()[0].shape, gpu(1, 500));
         assert!(workload.typical()[0].weight > 0.99);
-        for _ in 0..400 {
-            for _ in 0..REFRESH_MOST {
+        for _ in 0..100 {
+            for _ in 0..1000 {
                 workload.note(gpu(8, 1000), &Allowed::All);
             }
             workload.refresh(&[100.0]);
