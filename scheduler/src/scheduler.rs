@@ -232,6 +232,11 @@ impl Scheduler {
             claim: offer.claim,
         };
         self.fleet.note(at, held.service, &held.claim);
+        debug_assert_eq!(
+            self.fleet.index.line(at).free(),
+            self.fleet.entry(at).free(),
+            "the words and the sum of the claims agree"
+        );
         self.holds += 1;
         let entry = self.fleet.entry(at);
         if let Some(census) = &mut self.census {

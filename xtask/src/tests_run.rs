@@ -20,6 +20,10 @@ pub fn run(filter: &[&str]) -> anyhow::Result<()> {
     step("build", || {
         shell::run(shell::cargo().args(["build", "--workspace", "--bins", "--locked"]))
     })?;
+    // One name asks for one test: the models are run with all of them, or by their own names.
+    if filter.is_empty() || filter.iter().any(|name| name.contains("loom")) {
+        step("model checks", model_checks)?;
+    }
     if shell::has("cargo-nextest") {
         step("tests", || {
             shell::run(
@@ -56,6 +60,20 @@ pub fn run(filter: &[&str]) -> anyhow::Result<()> {
     );
     ensure!(total.is_ok(), "tests failed");
     Ok(())
+}
+
+/// Runs the scheduler's lock-free protocols in every interleaving. The model checker takes the
+/// place of the atomics by a `cfg`, which would build everything anew: so this crate alone, in a
+/// folder of its own.
+fn model_checks() -> anyhow::Result<()> {
+    let target = shell::target_dir()?.join("loom");
+    shell::run(
+        shell::cargo()
+            .args(["test", "--locked", "--package", "ballast-scheduler"])
+            .args(["--lib", "loom_"])
+            .env("RUSTFLAGS", "--cfg loom")
+            .env("CARGO_TARGET_DIR", target),
+    )
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]

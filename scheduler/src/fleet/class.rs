@@ -4,7 +4,7 @@
 //! has referred to, so that a cluster without constraints has one. They make a decision fast and
 //! never change it: policies choose the least node of a total order that knows nothing of classes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ballast_model::{Constraint, Node, NodeKey, Taint};
 
@@ -116,7 +116,7 @@ impl ClassTable {
             // Judged node by node; not remembered, so that `loose` has a bound.
             return false;
         }
-        let mut values: std::collections::BTreeSet<(u32, Option<String>)> = Default::default();
+        let mut values: BTreeSet<(u32, Option<String>)> = BTreeSet::new();
         for node in nodes {
             let class = self.class_of(node);
             values.insert((class, value(node, key).map(ToOwned::to_owned)));

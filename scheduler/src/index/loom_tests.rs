@@ -134,7 +134,7 @@ fn loom_dirty_stack_loses_no_change() {
             }
         });
         let mut filed = [0; 2];
-        let mut tidy = |filed: &mut [u32; 2]| {
+        let tidy = |filed: &mut [u32; 2]| {
             let links = |node: u32| &shared.links[node as usize];
             shared.dirty.take(links, |node| {
                 filed[node as usize] = shared.values[node as usize].load(Ordering::Relaxed);
