@@ -141,8 +141,9 @@ fn loom_dirty_stack_loses_no_change() {
             });
         };
         tidy(&mut filed);
-        shared.values[0].fetch_add(1, Ordering::Relaxed);
-        shared.dirty.push(0, |node| &shared.links[node as usize]);
+        // Not node 0: this thread would file it again, and hide what was lost of it.
+        shared.values[1].fetch_add(1, Ordering::Relaxed);
+        shared.dirty.push(1, |node| &shared.links[node as usize]);
         thread.join().unwrap();
         tidy(&mut filed);
         assert_eq!(
