@@ -217,6 +217,35 @@ fn constraints_that_exclude_each_other_are_refused_by_name() {
 }
 
 #[test]
+fn absurd_rules_of_placement_are_refused_by_name() {
+    let weight = |weight: i32| json!([{ "constraint": "node.name==a", "weight": weight }]);
+    let field = "placement.affinities[0].weight";
+    assert_refused("/placement/affinities", weight(0), field, Some("100"));
+    assert_refused("/placement/affinities", weight(101), field, Some("100"));
+    assert_unreadable("/placement/affinities", weight(1000), &["1000", "i8"]);
+    assert_refused(
+        "/placement/sockets",
+        json!(9),
+        "placement.sockets",
+        Some("8"),
+    );
+    let both = json!([
+        { "service": "db", "over": "zone", "weight": 1, "required": true },
+        { "service": "db", "over": "node.labels.zone", "weight": -1, "required": true },
+    ]);
+    assert_refused("/placement/services", both, "placement.services[1]", None);
+    let over = json!([{ "over": "node.labels.", "max_skew": 1 }]);
+    let field = "placement.spread[0].over";
+    assert_refused("/placement/spread", over, field, Some("node"));
+    let devices = |count: u32, milli: u32| json!({ "cpu": "1", "devices": { "kind": "gpu", "count": count, "milli": milli } });
+    let field = "task.resources.devices.count";
+    assert_refused("/task/resources", devices(17, 1000), field, Some("16"));
+    let field = "task.resources.devices.milli";
+    assert_refused("/task/resources", devices(2, 500), field, Some("1000"));
+    assert_unreadable("/task/resources", devices(300, 1000), &["300", "u8"]);
+}
+
+#[test]
 fn command_and_environment_must_be_possible() {
     assert_refused("/task/command", json!([]), "task.command", None);
     assert_refused("/task/command", json!([""]), "task.command", None);

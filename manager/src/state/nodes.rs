@@ -17,6 +17,22 @@ fn no_node(node: NodeId) -> Rejection {
     Rejection::new(RejectionKind::NotFound, format!("there is no node {node}"))
 }
 
+/// Refuses what no node has: its agent is not ours, or broken.
+fn check_capacity(description: &NodeDescription) -> Result<(), Rejection> {
+    let capacity = &description.capacity;
+    for (field, count, most) in [
+        ("devices", capacity.devices.len(), limits::DEVICES_PER_NODE),
+        ("custom", capacity.custom.len(), limits::CUSTOM_RESOURCES),
+        ("sockets", capacity.sockets.len(), limits::SOCKETS_PER_NODE),
+    ] {
+        if count > most {
+            let reason = format!("{count} are more than the {most} that a node may have");
+            return Err(Rejection::new(RejectionKind::Limit, reason).at(field));
+        }
+    }
+    Ok(())
+}
+
 /// What an operator changes on a node.
 #[derive(Debug)]
 pub(super) struct NodeChange<'a> {
@@ -36,6 +52,7 @@ impl State {
         out: &mut Changes,
     ) -> Result<(), Rejection> {
         self.check_node_name(id, &description.name)?;
+        check_capacity(description)?;
         let Some(entry) = self.nodes.get(&id) else {
             return self.add_node(id, incarnation, description, time, out);
         };

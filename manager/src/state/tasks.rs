@@ -125,7 +125,23 @@ impl State {
                 .constraints
                 .iter()
                 .all(|c| node.node.meets(c))
+            && crate::views::is_welcome(service, &node.node)
+            && self.may_have_one_more(service, node)
             && fits(&node.node.offered, &node.allocation, &binding.claim).is_ok()
+    }
+
+    /// Returns whether a node has fewer tasks of a service than it may.
+    fn may_have_one_more(&self, service: &super::Service, node: &super::NodeEntry) -> bool {
+        let most = service.spec.placement.max_replicas_per_node;
+        if most == 0 {
+            return true;
+        }
+        let task = |id| self.tasks.get(&self.assignments.get(id)?.task);
+        let here = node.assignments.iter().filter_map(task);
+        let here = here
+            .filter(|entry| entry.task.service == service.id)
+            .count();
+        here < most as usize
     }
 
     fn bind(&mut self, id: TaskId, binding: &Binding, time: Timestamp, out: &mut Changes) {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     Constraint, Mode, Placement, PortSpec, ProbeKind, Protocol, ServiceSpec, Target, TaskTemplate,
-    contradiction,
+    TopologyKey, contradiction,
 };
 use crate::{Millis, limits};
 
@@ -87,6 +87,10 @@ pub fn validate(spec: &ServiceSpec) -> Result<(), InvalidSpec> {
     validate_task(&spec.task)?;
     validate_constraints(&spec.placement.constraints)?;
     validate_placement(&spec.placement)?;
+    if spec.placement.gang && matches!(spec.mode, Mode::Global {}) {
+        let reason = "a global service has one task on each node: there is no gang of them";
+        return Err(InvalidSpec::new("placement.gang", reason, Some("false")));
+    }
     validate_ports(spec)?;
     validate_routes(spec)?;
     validate_health(spec)?;
@@ -129,6 +133,36 @@ fn validate_placement(placement: &Placement) -> Result<(), InvalidSpec> {
         let reason = format!("no node has more than {most} sockets");
         let most = most.to_string();
         return Err(InvalidSpec::new("placement.sockets", reason, Some(&most)));
+    }
+    validate_places(placement)
+}
+
+/// Proves what rules are about: labels that can be, and no service both near and apart.
+fn validate_places(placement: &Placement) -> Result<(), InvalidSpec> {
+    let spread = placement.spread.iter().map(|rule| &rule.over).enumerate();
+    let spread = spread.map(|(place, over)| (format!("placement.spread[{place}].over"), over));
+    let near = placement.services.iter().map(|rule| &rule.over).enumerate();
+    let near = near.map(|(place, over)| (format!("placement.services[{place}].over"), over));
+    for (field, over) in spread.chain(near) {
+        let TopologyKey::Label(key) = over else {
+            continue;
+        };
+        if key.is_empty() || key.len() > limits::LABEL_BYTES {
+            let reason = format!("a label's key has 1 to {} bytes", limits::LABEL_BYTES);
+            return Err(InvalidSpec::new(field, reason, Some("node")));
+        }
+    }
+    for (place, rule) in placement.services.iter().enumerate() {
+        let before = placement.services[..place].iter();
+        let mut alike = before.filter(|other| {
+            let same = other.service == rule.service || other.is_own() && rule.is_own();
+            same && other.over == rule.over && other.required && rule.required
+        });
+        if alike.any(|other| (other.weight > 0) != (rule.weight > 0)) {
+            let reason = "the same service is required to be near and to be apart";
+            let field = format!("placement.services[{place}]");
+            return Err(InvalidSpec::new(field, reason, None));
+        }
     }
     Ok(())
 }

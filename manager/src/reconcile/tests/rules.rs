@@ -317,6 +317,33 @@ fn pool_lets_more_be_placed_than_there_is_and_takes_it_back_gently() {
 }
 
 #[test]
+fn node_with_more_devices_than_any_is_refused_and_absurd_tasks_wait_with_a_reason() {
+    let mut cluster = cluster_of(1, 4);
+    let mut absurd = description(2);
+    absurd.capacity.devices = vec![ballast_model::Device::of("gpu", "T4"); 300];
+    let command = Command::RegisterNode {
+        node: node_id(2),
+        incarnation: ballast_model::Incarnation(1),
+        description: absurd,
+        time: cluster.now,
+    };
+    let rejection = cluster.apply(&command).expect_err("refused");
+    assert_eq!(rejection.kind, RejectionKind::Limit);
+    assert_eq!(rejection.field.as_deref(), Some("devices"));
+    let mut greedy = spec("greedy", 1);
+    greedy.task.resources.devices = "gpu=16".parse().expect("reads");
+    let greedy = cluster.create(greedy);
+    let mut pinned = spec("pinned", 1);
+    pinned.placement.sockets = 8;
+    let pinned = cluster.create(pinned);
+    cluster.run();
+    let words = message(&cluster, greedy);
+    assert!(words.contains("lacks 16 free gpu"), "{words}");
+    let words = message(&cluster, pinned);
+    assert!(words.contains("no socket with enough left"), "{words}");
+}
+
+#[test]
 fn agent_that_comes_back_with_less_keeps_what_runs_and_takes_no_more() {
     let mut cluster = cluster_of(1, 4);
     let web = cluster.create(sized("web", 4, 1, 0));
