@@ -29,7 +29,11 @@ async fn start(
 }
 
 fn service(tasks: usize, spread: bool) -> Value {
-    let spread = if spread { "node" } else { "none" };
+    let spread = if spread {
+        json!([{"over": "node"}])
+    } else {
+        json!([])
+    };
     json!({
         "name": "burst",
         "mode": {"replicated": {"replicas": tasks}},
