@@ -46,6 +46,9 @@ pub struct Tally {
     pub open: u64,
 }
 
+/// What a rule is about, classes do not tell apart: every node has to be looked at.
+struct NeedsScan;
+
 /// Why a gang was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a gang of {of} is placed whole or not at all, and {fit} fit; the next: {refusal}")]
@@ -135,10 +138,8 @@ impl Scheduler {
     /// Adds a node, or takes in what changed on it; what is held on it stays. A new life of its
     /// agent ends the quarantine of its ports.
     pub fn upsert_node(&mut self, node: &Node) {
-        if let Some(entry) = self.fleet.get(node.id) {
-            if let Some(census) = &mut self.census {
-                census.relabel(&entry.node, node);
-            }
+        if let (Some(entry), Some(census)) = (self.fleet.get(node.id), &mut self.census) {
+            census.relabel(&entry.node, node);
         }
         if node.taints.is_empty() {
             self.tainted.remove(&node.id);
@@ -158,10 +159,8 @@ impl Scheduler {
             reserved.lapsed |= reserved.held.node == node;
         });
         self.version += 1;
-        if let Some(entry) = self.fleet.get(node) {
-            if let Some(census) = &mut self.census {
-                census.forget(&entry.node);
-            }
+        if let (Some(entry), Some(census)) = (self.fleet.get(node), &mut self.census) {
+            census.forget(&entry.node);
         }
         self.tainted.remove(&node);
         self.fleet.remove(node)
@@ -615,15 +614,18 @@ impl Scheduler {
         let known = self.known(request);
         let found = self.search_tiers(request, &known.query);
         self.queries.insert(request.service, known);
-        found.unwrap_or_else(|| self.scan(request))
+        found.unwrap_or_else(|NeedsScan| self.scan(request))
     }
 
-    /// Returns what the index finds; none if it cannot search for this.
+    /// Returns what the index finds.
+    ///
+    /// # Errors
+    /// If it cannot search for this.
     fn search_tiers(
         &mut self,
         request: &Request<'_>,
         query: &Query,
-    ) -> Option<Option<(At, Offer)>> {
+    ) -> Result<Option<(At, Offer)>, NeedsScan> {
         let census = self
             .census
             .as_ref()
@@ -633,7 +635,7 @@ impl Scheduler {
             classes,
             left_out,
             alone,
-        } = rules::tiers(request, census, table, &query.allowed)?;
+        } = rules::tiers(request, census, table, &query.allowed).ok_or(NeedsScan)?;
         let most = if alone { 1 } else { query.most };
         let tiers = classes.into_iter();
         let tiers: Vec<Query> = tiers.map(|c| query.among(&self.fleet, c, most)).collect();
@@ -648,14 +650,14 @@ impl Scheduler {
             for tier in &tiers {
                 let found = self.find(request, tier, packs, avoid);
                 if found.is_some() {
-                    return Some(found);
+                    return Ok(found);
                 }
             }
             if request.avoid.is_empty() {
                 break;
             }
         }
-        Some(None)
+        Ok(None)
     }
 
     /// Begins to count what runs where, by all that this request tells apart.

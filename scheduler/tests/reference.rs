@@ -326,11 +326,8 @@ impl Pair {
             Step::Quarantine(number, port) => {
                 self.scheduler.quarantine_port(id(number), port);
                 if self.naive.nodes.contains_key(&id(number)) {
-                    self.naive
-                        .quarantined
-                        .entry(id(number))
-                        .or_default()
-                        .push(port);
+                    let ports = self.naive.quarantined.entry(id(number));
+                    ports.or_default().push(port);
                 }
             }
             _ => {}

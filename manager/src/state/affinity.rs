@@ -39,14 +39,11 @@ impl State {
 }
 
 /// Returns the names of the services that one has to be near to, itself aside.
-fn needs<'a>(spec: &'a ServiceSpec) -> impl Iterator<Item = (&'a str, &'a TopologyKey)> {
+fn needs(spec: &ServiceSpec) -> impl Iterator<Item = (&str, &TopologyKey)> {
     required(spec, true)
 }
 
-fn required<'a>(
-    spec: &'a ServiceSpec,
-    near: bool,
-) -> impl Iterator<Item = (&'a str, &'a TopologyKey)> {
+fn required(spec: &ServiceSpec, near: bool) -> impl Iterator<Item = (&str, &TopologyKey)> {
     let rules = spec.placement.services.iter();
     rules
         .filter(move |rule| rule.required && (rule.weight > 0) == near)
