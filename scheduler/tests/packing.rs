@@ -169,7 +169,11 @@ proptest! {
     ) {
         let nodes: Vec<Node> = (0..6)
             .map(|number| {
-                let (gpus, model) = [(4, "T4"), (4, "G2"), (0, "")][number as usize % 3];
+                let (gpus, model) = match number % 3 {
+                    0 => (4, "T4"),
+                    1 => (4, "G2"),
+                    _ => (0, ""),
+                };
                 node(number, 16_000, gpus, model)
             })
             .collect();

@@ -136,8 +136,10 @@ mod tests {
         workload
     }
 
-    fn useless(measure: Measure, room: &Room, workload: &Workload) -> f64 {
-        (measure.of(room, 0, workload) * 1e6).round() / 1e6
+    /// Returns what is useless in thousandths of a device.
+    #[expect(clippy::cast_possible_truncation, reason = "a few devices")]
+    fn useless(measure: Measure, room: &Room, workload: &Workload) -> i64 {
+        (measure.of(room, 0, workload) * 1e3).round() as i64
     }
 
     #[test]
@@ -145,11 +147,11 @@ mod tests {
         let workload = workload(&[(1000, 1, 300)]);
         let room = Room::new(64_000, 0, [800]);
         // Two of 300 fill 600 of 800; FGD sees a device with enough left.
-        assert_eq!(useless(Measure::Usable, &room, &workload), 0.2);
-        assert_eq!(useless(Measure::Published, &room, &workload), 0.0);
+        assert_eq!(useless(Measure::Usable, &room, &workload), 200);
+        assert_eq!(useless(Measure::Published, &room, &workload), 0);
         let small = Room::new(64_000, 0, [200]);
-        assert_eq!(useless(Measure::Usable, &small, &workload), 0.2);
-        assert_eq!(useless(Measure::Published, &small, &workload), 0.2);
+        assert_eq!(useless(Measure::Usable, &small, &workload), 200);
+        assert_eq!(useless(Measure::Published, &small, &workload), 200);
     }
 
     #[test]
@@ -165,10 +167,10 @@ mod tests {
                 useless(Measure::Published, room, &workload),
             )
         };
-        assert_eq!(both(&ample), (0.0, 0.0));
+        assert_eq!(both(&ample), (0, 0));
         // Two of four by CPU, four of four by devices.
-        assert_eq!(both(&short), (1.0, 0.0));
-        assert_eq!(both(&none), (4.0, 4.0));
+        assert_eq!(both(&short), (1000, 0));
+        assert_eq!(both(&none), (4000, 4000));
     }
 
     #[test]

@@ -111,11 +111,14 @@ impl Packer {
             }
             self.groups.clear();
         }
-        match changed.filter(|_| !self.groups.is_empty()) {
-            Some(changed) => changed.into_iter().for_each(|at| self.file(index, at)),
-            None => {
-                self.groups.clear();
-                index.iter().for_each(|at| self.file(index, at));
+        if let Some(changed) = changed.filter(|_| !self.groups.is_empty()) {
+            for at in changed {
+                self.file(index, at);
+            }
+        } else {
+            self.groups.clear();
+            for at in index.iter() {
+                self.file(index, at);
             }
         }
     }
@@ -221,8 +224,8 @@ impl Packer {
         let wants = shapes.iter().position(|(shape, _)| shape.count > 0);
         Task {
             measure,
-            wants,
             shapes,
+            wants,
             prices,
         }
     }

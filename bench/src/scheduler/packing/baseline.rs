@@ -39,7 +39,7 @@ impl Baseline {
         Self::Published,
     ];
 
-    pub(super) fn placer<'a>(self, tasks: &'a [TraceTask], seed: u64) -> Placer<'a> {
+    pub(super) fn placer(self, tasks: &[TraceTask], seed: u64) -> Placer<'_> {
         Placer {
             baseline: self,
             chance: StdRng::seed_from_u64(!seed),

@@ -72,18 +72,16 @@ impl Packed {
 /// # Panics
 /// If a shipped list is not as it was shipped.
 pub fn run(options: &Options) -> Vec<Figure> {
-    let lists = LISTS.iter().filter(|(list, _)| options.wants(&case(list)));
-    let lists: Vec<&'static str> = lists.map(|(list, _)| *list).collect();
-    if lists.is_empty() {
+    let seeds = options.runs.map_or(SEEDS, |runs| runs as u64);
+    // `--only "packing default"`, `--only "ballast auto"`, or one of a list.
+    let wants = |list: &str, subject: &str| options.wants(&format!("packing {list} {subject}"));
+    let all = pack(seeds, wants).expect("the shipped lists are as they were shipped");
+    if all.is_empty() {
         return Vec::new();
     }
-    let seeds = options.runs.map_or(SEEDS, |runs| runs as u64);
-    let all = pack(&lists, seeds).expect("the shipped lists are as they were shipped");
     eprint!("{}", table(&all));
     let mut figures: Vec<Figure> = all.iter().flat_map(figures).collect();
-    if lists.len() == LISTS.len() {
-        figures.extend(over_all(&all));
-    }
+    figures.extend(over_all(&all));
     figures
 }
 
@@ -121,7 +119,7 @@ fn figures(packed: &Packed) -> Vec<Figure> {
     figures
 }
 
-/// Returns the means over the lists.
+/// Returns the means over the lists, of those who were run with all of them.
 fn over_all(all: &[Packed]) -> Vec<Figure> {
     let names = [
         "GPUs at 100 %, mean of lists",
@@ -131,6 +129,9 @@ fn over_all(all: &[Packed]) -> Vec<Figure> {
     let mut figures = Vec::new();
     for subject in subjects(all) {
         let of = || all.iter().filter(|packed| packed.subject == subject);
+        if of().count() < LISTS.len() {
+            continue;
+        }
         for point in 0..POINTS.len() {
             let mean = of().map(|packed| packed.means()[point]).sum::<f64>() / count;
             let published = LISTS.iter().map(|(_, published)| published[point]);
@@ -145,19 +146,26 @@ fn over_all(all: &[Packed]) -> Vec<Figure> {
     figures
 }
 
-/// Runs every subject with these lists.
-fn pack(lists: &[&'static str], seeds: u64) -> anyhow::Result<Vec<Packed>> {
+/// Runs every subject that is wanted with every list.
+fn pack(seeds: u64, wants: impl Fn(&str, &str) -> bool) -> anyhow::Result<Vec<Packed>> {
     let nodes = nodes()?;
     let mut all = Vec::new();
-    for &list in lists {
+    for (list, _) in LISTS {
         let tasks = read(&format!("openb_pod_list_{list}.csv"))?;
         let tasks = read_tasks(&tasks).with_context(|| format!("list {list}"))?;
         for baseline in Baseline::ALL {
+            if !wants(list, &baseline.to_string()) {
+                continue;
+            }
             eprintln!("    {list}: {baseline}");
             all.push(run_baseline(baseline, list, &nodes, &tasks.tasks, seeds));
         }
         for policy in [Policy::Spread, Policy::Binpack, Policy::Fgd, Policy::Auto] {
-            eprintln!("    {list}: ballast {policy}");
+            let subject = format!("ballast {policy}");
+            if !wants(list, &subject) {
+                continue;
+            }
+            eprintln!("    {list}: {subject}");
             let workload = Workload::new(&tasks, policy)?;
             let options = ballast_simulate::Options {
                 protocol: Protocol::Fgd,
@@ -173,7 +181,7 @@ fn pack(lists: &[&'static str], seeds: u64) -> anyhow::Result<Vec<Packed>> {
                 runs.collect::<Vec<f64>>()
             };
             all.push(Packed {
-                subject: format!("ballast {policy}"),
+                subject,
                 list,
                 allocated: [at(0), at(1)],
                 decisions_per_second: report.placements_per_second,

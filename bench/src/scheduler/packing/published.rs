@@ -1,6 +1,6 @@
 //! Fragmentation gradient descent as its authors published it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ballast_simulate::trace::{Shape, TraceTask};
 
@@ -42,9 +42,9 @@ impl<'a> Published<'a> {
     ) -> Option<(usize, Option<usize>)> {
         let mut best: Option<(f64, usize, Option<usize>)> = None;
         // Nodes that are alike score alike, and the first of them wins.
-        let mut seen: BTreeMap<Key<'_>, ()> = BTreeMap::new();
+        let mut seen: BTreeSet<Key<'_>> = BTreeSet::new();
         for (at, machine) in machines.iter().enumerate() {
-            if !machine.fits(task) || seen.insert(key(machine), ()).is_some() {
+            if !machine.fits(task) || !seen.insert(key(machine)) {
                 continue;
             }
             let before = self.fragments(machine);
