@@ -113,11 +113,7 @@ fn evacuate<'t>(
     }
     // The largest first, as it is the hardest to place.
     let mut order: Vec<&Running> = tasks.iter().collect();
-    order.sort_by_key(|task| {
-        let wanted = &task.claim.resources;
-        let size = (wanted.devices.total_milli(), wanted.cpu, wanted.memory);
-        (std::cmp::Reverse(size), task.assignment)
-    });
+    order.sort_by_key(|task| (std::cmp::Reverse(task.size), task.assignment));
     let mut found = Vec::with_capacity(tasks.len());
     for task in order {
         let request = requests(task.service)?;
@@ -223,7 +219,7 @@ fn lone_fractions<'t>(
             continue;
         };
         for task in tasks {
-            let [grant] = task.claim.devices[..] else {
+            let Some(grant) = task.device else {
                 continue;
             };
             let alone = taken.device(grant.device.into()) == u32::from(grant.milli);

@@ -24,7 +24,7 @@ mod starts;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use ballast_model::{AssignmentId, Claim, NodeId, ServiceId};
+use ballast_model::{AssignmentId, Bytes, DeviceGrant, MilliCpu, NodeId, ServiceId};
 
 use crate::{Placed, Request, Scheduler};
 
@@ -83,11 +83,14 @@ pub struct MoveBudget {
 pub type Requests<'a> = dyn Fn(ServiceId) -> Option<Request<'a>> + 'a;
 
 /// A task that runs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 struct Running {
     assignment: AssignmentId,
     service: ServiceId,
-    claim: Claim,
+    /// How hard it is to place: thousandths of devices, CPU, memory.
+    size: (u32, MilliCpu, Bytes),
+    /// Its device, if it has one.
+    device: Option<DeviceGrant>,
 }
 
 /// What is left of a budget.
@@ -132,10 +135,15 @@ fn is_movable(request: &Request<'_>) -> bool {
 fn running(scheduler: &Scheduler) -> BTreeMap<NodeId, Vec<Running>> {
     let mut nodes: BTreeMap<NodeId, Vec<Running>> = BTreeMap::new();
     for (assignment, node, service, claim) in scheduler.held() {
+        let wanted = &claim.resources;
         nodes.entry(node).or_default().push(Running {
             assignment,
             service,
-            claim: claim.clone(),
+            size: (wanted.devices.total_milli(), wanted.cpu, wanted.memory),
+            device: match claim.devices[..] {
+                [grant] => Some(grant),
+                _ => None,
+            },
         });
     }
     nodes

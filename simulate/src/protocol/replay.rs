@@ -76,6 +76,7 @@ struct Replay<'a> {
     now: Millis,
     integrals: Integrals,
     budget: Budget,
+    next_tidy: Millis,
     placed: u64,
     unplaced: u64,
     moved: u64,
@@ -102,6 +103,8 @@ struct Budget {
 
 /// Moves that can be saved up: an hour's worth, and at least one.
 const SAVED_HOURS: f64 = 1.0;
+/// Between two looks at what could be moved: a manager does not look at every departure, either.
+const TIDY_EVERY: Millis = Millis::from_secs(120);
 const MILLIS_PER_HOUR: f64 = 3_600_000.0;
 
 impl Budget {
@@ -127,6 +130,7 @@ impl<'a> Replay<'a> {
                 percent_per_hour,
                 saved: 0.0,
             },
+            next_tidy: first,
             placed: 0,
             unplaced: 0,
             moved: 0,
@@ -183,9 +187,10 @@ impl<'a> Replay<'a> {
             reason = "not negative, and at most a hundredfold of the tasks"
         )]
         let moves = self.budget.saved as usize;
-        if moves == 0 {
+        if moves == 0 || self.now < self.next_tidy {
             return;
         }
+        self.next_tidy = Millis(self.now.0.saturating_add(TIDY_EVERY.0));
         for step in self.cluster.defragment(moves) {
             let number = self.by_assignment[&step.assignment];
             let task = self.running.get_mut(&number).expect("what is moved runs");
