@@ -23,7 +23,7 @@ const RUNS: usize = 5;
 /// Before the runs, so that memory and connections are warm.
 const WARM_UP: usize = 10_000;
 /// For all of a run's tasks to come or go.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 const CASE: (&str, &str) = ("durable, 1,000 nodes", "ballast");
 
 /// Measures.

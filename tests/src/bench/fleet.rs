@@ -13,7 +13,7 @@ use crate::fleet::{Fleet, FleetManager, Manner, room_for};
 const NODES: usize = 5000;
 const TASKS: usize = 100_000;
 /// For the agents to connect, and for the tasks to come or go.
-const DEADLINE: Duration = Duration::from_secs(180);
+const DEADLINE: Duration = Duration::from_mins(3);
 /// Over which idle CPU time is measured.
 const IDLE: Duration = Duration::from_secs(20);
 /// How often the service is looked at.
