@@ -40,20 +40,51 @@ fn licenses(units: u32) -> Resources {
 
 fn zone(value: &str) -> Placement {
     Placement {
-        constraints: vec![format!("node.labels.zone=={value}").parse().unwrap()],
+        constraints: vec![
+            format!("node.labels.zone=={value}")
+                .parse()
+                .expect("a constraint"),
+        ],
         ..Placement::default()
     }
 }
 
 /// Made twice: the first time teaches the pool what is told apart.
 fn wanted(pool: &mut Pool, all: &[(Resources, Vec<PortSpec>, Placement)]) -> Vec<Wanted> {
-    let mut make = || -> Vec<Wanted> {
+    let make = |pool: &mut Pool| -> Vec<Wanted> {
         let each = all.iter();
         each.map(|(resources, ports, placement)| pool.wanted(resources, ports, placement))
             .collect()
     };
-    make();
-    make()
+    make(pool);
+    make(pool)
+}
+
+/// Places and gives back at random, in the end everything; returns how much was placed.
+fn churn(pool: &Pool, number: usize, wanted: &[Wanted], rounds: usize) -> usize {
+    let mut worker = pool.worker(number);
+    let mut held: Vec<(ServiceId, Taken)> = Vec::new();
+    let mut random = 0x9e37_79b9_u64 + number as u64;
+    let mut placed = 0;
+    for _ in 0..rounds {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        let draw = (random >> 33) as usize;
+        let service = ServiceId::from_bits((draw % 3) as u64);
+        if held.len() < 60 && !draw.is_multiple_of(3) {
+            let taken = worker.place(service, &wanted[draw / 8 % wanted.len()]);
+            placed += usize::from(taken.is_some());
+            held.extend(taken.map(|taken| (service, taken)));
+        } else if !held.is_empty() {
+            let (service, taken) = held.swap_remove(draw / 8 % held.len());
+            worker.release(service, taken);
+        }
+    }
+    for (service, taken) in held {
+        worker.release(service, taken);
+    }
+    placed
 }
 
 #[test]
@@ -94,31 +125,7 @@ fn every_unit_that_threads_take_is_counted_in_and_out() {
         let threads: Vec<_> = (0..THREADS)
             .map(|number| {
                 let (pool, wanted) = (&pool, &wanted);
-                scope.spawn(move || {
-                    let mut worker = pool.worker(number);
-                    let mut held: Vec<(ServiceId, Taken)> = Vec::new();
-                    let mut random = 0x9e37_79b9_u64 + number as u64;
-                    let mut placed = 0;
-                    for _ in 0..ROUNDS {
-                        random = random
-                            .wrapping_mul(6_364_136_223_846_793_005)
-                            .wrapping_add(1);
-                        let draw = (random >> 33) as usize;
-                        let service = ServiceId::from_bits((draw % 3) as u64);
-                        if held.len() < 60 && !draw.is_multiple_of(3) {
-                            let taken = worker.place(service, &wanted[draw / 8 % wanted.len()]);
-                            placed += usize::from(taken.is_some());
-                            held.extend(taken.map(|taken| (service, taken)));
-                        } else if !held.is_empty() {
-                            let (service, taken) = held.swap_remove(draw / 8 % held.len());
-                            worker.release(service, taken);
-                        }
-                    }
-                    for (service, taken) in held {
-                        worker.release(service, taken);
-                    }
-                    placed
-                })
+                scope.spawn(move || churn(pool, number, wanted, ROUNDS))
             })
             .collect();
         let looker = scope.spawn(|| {

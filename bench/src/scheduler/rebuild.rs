@@ -9,6 +9,7 @@ use ballast_scheduler::{Peers, Request, Scheduler};
 
 use super::fleet;
 use crate::figures::{Figure, Stat};
+use crate::machine;
 use crate::options::Options;
 
 const NODES: u64 = 100_000;
@@ -26,19 +27,22 @@ pub fn run(options: &Options) -> Vec<Figure> {
     }
     let nodes = fleet::nodes(NODES);
     let bindings = bindings(&nodes);
-    let mut times = Vec::new();
+    let (mut times, mut processor) = (Vec::new(), Vec::new());
     let mut built = Scheduler::new();
     for _ in 0..options.runs.unwrap_or(5) {
         drop(std::mem::take(&mut built));
-        let begin = Instant::now();
+        let (cpu, begin) = (machine::thread_cpu(), Instant::now());
         built = Scheduler::rebuild(&nodes, bindings.iter().map(|(s, binding)| (*s, binding)));
         times.push(begin.elapsed().as_secs_f64() * 1e3);
+        let cpu = machine::thread_cpu().saturating_sub(cpu);
+        processor.push(cpu.as_secs_f64() * 1e3);
     }
     figures.push(
         Figure::new((rebuild, "ballast"), "time", "ms")
             .values(times)
             .goal(Stat::P50, 1000.0),
     );
+    figures.push(Figure::new((rebuild, "ballast"), "processor", "ms").values(processor));
     let placement = Placement::default();
     let times = (0..EXPLAINS).map(|nth| {
         let cores = 1000 + u32::try_from(nth).expect("few");
