@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use ballast_link::JoinToken;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::Value;
 
 use crate::cluster::{Process, bin, http};
@@ -34,6 +35,7 @@ impl FleetManager {
         let free = std::net::TcpListener::bind("127.0.0.1:0").context("a port")?;
         let links = free.local_addr().context("a port")?;
         drop(free);
+        allow_files();
         let process = spawn(dir, links)?;
         let mut manager = Self {
             process,
@@ -102,6 +104,15 @@ impl FleetManager {
     pub fn dir(&self) -> &Path {
         &self.dir
     }
+}
+
+/// Lets this process, and what it starts, open as many files as the system allows it: each agent's
+/// link is one on either side.
+fn allow_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Whoever has too few is told by the link that fails.
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 fn spawn(dir: &Path, links: SocketAddr) -> Result<Process> {
