@@ -33,6 +33,7 @@ fn service(name: &str, desired: u32, healthy: u32) -> ServiceView {
         },
         update: ballast_model::view::UpdateView::Completed,
         problems: Vec::new(),
+        pending: None,
         created: Timestamp(1_700_000_000_000_000),
         updated: Timestamp(1_700_000_000_000_000),
     }

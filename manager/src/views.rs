@@ -39,6 +39,7 @@ pub fn service_view(state: &State, service: &Service) -> ServiceView {
             Update::Paused { .. } => UpdateView::Paused,
         },
         problems: problems(state, service),
+        pending: None,
         created: service.created,
         updated: service.updated,
     }

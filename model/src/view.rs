@@ -84,6 +84,10 @@ pub struct ServiceView {
     pub update: UpdateView,
     /// Why tasks are pending or fail, worst first; at most ten.
     pub problems: Vec<String>,
+    /// Why its tasks are pending and what would help; none while none is, or if another manager
+    /// leads.
+    #[serde(default)]
+    pub pending: Option<PendingView>,
     /// When it was made.
     #[schema(value_type = String)]
     pub created: Timestamp,

@@ -39,7 +39,7 @@ mod scheduler;
 mod sync;
 
 pub use pool::{Pool, Taken, Wanted, Worker};
-pub use refusal::{Excluded, NearestMiss, Reason, Refusal};
+pub use refusal::{Change, Excluded, NearestMiss, Reason, Refusal, Suggestion};
 pub use request::{Peers, Placed, Repelling, Request, Reservation};
 pub use rules::{Preemption, Standing};
 pub use scheduler::{GangRefusal, Scheduler, Tally};

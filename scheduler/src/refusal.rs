@@ -110,6 +110,94 @@ pub enum Reason {
     Socket,
 }
 
+/// A change that would make a request fit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suggestion {
+    /// What is to change.
+    pub change: Change,
+    /// How many nodes fit then.
+    pub nodes: u32,
+    /// The name of one of them.
+    pub node: Option<String>,
+}
+
+/// What is to change so that a request fits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// Ask for less CPU.
+    Cpu {
+        /// What is asked for.
+        from: MilliCpu,
+        /// The most that fits.
+        to: MilliCpu,
+    },
+    /// Ask for less memory.
+    Memory {
+        /// What is asked for.
+        from: Bytes,
+        /// The most that fits.
+        to: Bytes,
+    },
+    /// Ask for fewer devices.
+    Devices {
+        /// Of which kind.
+        kind: String,
+        /// How many are asked for.
+        from: u8,
+        /// The most that fit.
+        to: u8,
+    },
+    /// Take this constraint back.
+    Constraint(String),
+    /// Let the spread over this be a wish without a limit.
+    Skew(String),
+    /// Let nearness to or distance from this service be a wish; empty for its own.
+    Affinity(String),
+    /// Allow more replicas on a node.
+    MaxReplicas {
+        /// How many.
+        to: u32,
+    },
+    /// Take any port instead of this fixed one.
+    Port(u16),
+    /// Bear this taint.
+    Tolerate(String),
+    /// Take this node back into use.
+    Activate(String),
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu { from, to } => write!(f, "lower --cpu from {from} to {to}"),
+            Self::Memory { from, to } => write!(f, "lower --memory from {from} to {to}"),
+            Self::Devices { kind, from, to } => {
+                write!(f, "ask for {to} instead of {from} of device {kind}")
+            }
+            Self::Constraint(text) => write!(f, "remove the constraint {text}"),
+            Self::Skew(over) => write!(f, "let the spread over {over} be uneven"),
+            Self::Affinity(service) => {
+                write!(f, "let the affinity to {} be a wish", Named(service))
+            }
+            Self::MaxReplicas { to } => write!(f, "allow {to} replicas on a node"),
+            Self::Port(port) => write!(f, "let port {port} be any port"),
+            Self::Tolerate(taint) => write!(f, "tolerate the taint {taint}"),
+            Self::Activate(node) => write!(f, "activate node {node}"),
+        }
+    }
+}
+
+impl fmt::Display for Suggestion {
+    /// As people read it: `remove the constraint zone==b: 14 nodes fit`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.node, self.nodes) {
+            (Some(node), 1) => write!(f, "{}: {node} fits", self.change),
+            (None, 1) => write!(f, "{}: 1 node fits", self.change),
+            (_, nodes) => write!(f, "{}: {nodes} nodes fit", self.change),
+        }
+    }
+}
+
 /// The node that came nearest to taking the task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NearestMiss {

@@ -8,12 +8,12 @@ use ballast_model::{
     ServiceId, TopologyKey,
 };
 
-use crate::explain::explain;
+use crate::explain::{explain, suggest};
 use crate::fleet::{Entry, Fleet, Offer};
 use crate::index::{Amounts, Ask, At, Index, Order, PER_WORD, Remains};
 use crate::map::{IdMap, IdSlab};
 use crate::policy::{Packer, Plan, Query, Search, Who};
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, Suggestion};
 use crate::request::{Peers, Placed, Request, Reservation};
 use crate::rules::{self, Census, Judged, Occupant, Preemption, Preemptor, Rules, Standing, Tiers};
 
@@ -322,6 +322,14 @@ impl Scheduler {
     /// One pass over the nodes.
     pub fn explain(&self, request: &Request<'_>) -> Refusal {
         explain(&self.fleet, &self.counted(request), request)
+    }
+
+    /// Returns the smallest changes that would make a refused request fit, each on its own.
+    ///
+    /// # Complexity
+    /// A pass over the nodes for each part of the request that may be taken back.
+    pub fn suggest(&self, request: &Request<'_>, refusal: &Refusal) -> Vec<Suggestion> {
+        suggest(&self.fleet, &self.counted(request), request, refusal)
     }
 
     /// Finds the node on which the fewest and least important tasks would have to go so that the

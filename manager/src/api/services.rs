@@ -74,9 +74,12 @@ pub(super) async fn inspect(
     State(api): State<Api>,
     Path(name): Path<String>,
 ) -> Result<Json<ServiceView>, ApiError> {
+    let leader = api.leader.borrow().clone();
     let state = api.replica.read();
     let service = find(&state, &name)?;
-    Ok(Json(views::service_view(&state, service)))
+    let mut view = views::service_view(&state, service);
+    view.pending = leader.and_then(|leader| leader.explanation(service.id));
+    Ok(Json(view))
 }
 
 /// The generation that a change is based on.

@@ -11,6 +11,7 @@ use ballast_scheduler::Request;
 
 use super::Future;
 use crate::reconcile::affinity::peers;
+use crate::reconcile::placing::explained;
 use crate::state::{Lane, Service, State};
 use crate::views;
 
@@ -124,7 +125,7 @@ impl Before {
                 let peers = peers(&future.state, service);
                 let request = Request::of(service.id, &service.spec).among(&peers);
                 let answer = scheduler.explain(&request);
-                (service.id, views::pending_view(&answer))
+                (service.id, explained(scheduler, &request, &answer))
             })
             .collect()
     }

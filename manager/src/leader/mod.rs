@@ -13,10 +13,12 @@ mod wishes;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
-use ballast_model::{Event, EventKind, Millis, NodeId};
+use ballast_model::view::PendingView;
+use ballast_model::{Event, EventKind, Millis, NodeId, ServiceId};
 use ballast_wire::log::Command;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -45,6 +47,8 @@ pub struct LeaderContext {
     pub metrics: Metrics,
     /// What users ask of the leader's decisions.
     pub wishes: Wishes,
+    /// Why tasks of services wait, and what would help.
+    explanations: Mutex<BTreeMap<ServiceId, PendingView>>,
     moves: MovePolicy,
     leases: Mutex<Leases>,
 }
@@ -58,6 +62,21 @@ impl LeaderContext {
     /// Returns how often each agent is to be heard.
     pub fn pace(&self) -> Millis {
         self.leases().pace()
+    }
+
+    /// Returns why tasks of a service wait, if some do.
+    pub fn explanation(&self, service: ServiceId) -> Option<PendingView> {
+        let known = self.explanations.lock();
+        let known = known.unwrap_or_else(PoisonError::into_inner);
+        known.get(&service).cloned()
+    }
+
+    fn explain(&self, explanations: &BTreeMap<ServiceId, PendingView>) {
+        let known = self.explanations.lock();
+        let mut known = known.unwrap_or_else(PoisonError::into_inner);
+        if *known != *explanations {
+            known.clone_from(explanations);
+        }
     }
 
     fn leases(&self) -> std::sync::MutexGuard<'_, Leases> {
@@ -90,6 +109,7 @@ impl Scope {
             ended: CancellationToken::new(),
             metrics,
             wishes: Wishes::default(),
+            explanations: Mutex::default(),
             moves,
             leases: Mutex::new(Leases::new(Instant::now())),
         });

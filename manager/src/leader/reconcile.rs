@@ -69,6 +69,7 @@ impl Planner {
         }
         let started = Instant::now();
         let batch = self.reconciler.step(&state, now, &mut self.rng);
+        self.leader.explain(self.reconciler.explanations());
         self.leader.metrics.reconciled(started.elapsed());
         batch
     }

@@ -17,7 +17,7 @@
 pub(crate) mod affinity;
 mod lane;
 mod moves;
-mod placing;
+pub(crate) mod placing;
 mod plan;
 mod preempting;
 mod rebalance;
@@ -28,6 +28,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ballast_model::view::PendingView;
 use ballast_model::{
     AssignmentId, Mode, Node, NodeId, ServiceId, Slot, TaskId, TaskState, Timestamp,
     UpdateFailureAction, UpdateOrder,
@@ -87,6 +88,8 @@ pub struct Reconciler {
     /// There may be room for waiting tasks.
     room: bool,
     reasons: BTreeMap<ServiceId, Timestamp>,
+    /// Why tasks of a service wait, and what would help.
+    explanations: BTreeMap<ServiceId, PendingView>,
     rollouts: BTreeMap<ServiceId, Rollout>,
     /// Lanes of jobs that wait for others to end.
     queues: BTreeMap<ServiceId, BTreeSet<Lane>>,
@@ -227,6 +230,11 @@ impl Reconciler {
         self.timers.first().map(|(due, _)| *due)
     }
 
+    /// Returns why tasks of services wait, and what would help.
+    pub fn explanations(&self) -> &BTreeMap<ServiceId, PendingView> {
+        &self.explanations
+    }
+
     /// Returns the scheduler as it knows the fleet: for explanations and metrics.
     pub fn scheduler(&self) -> &Scheduler {
         &self.scheduler
@@ -297,6 +305,7 @@ impl Reconciler {
             self.queues.remove(&id);
             let Some(service) = state.service(id) else {
                 self.reasons.remove(&id);
+                self.explanations.remove(&id);
                 continue;
             };
             if matches!(service.update, Update::Running { .. }) {

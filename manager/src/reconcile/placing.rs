@@ -2,9 +2,11 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
+use ballast_model::view::{PendingView, SuggestionView};
 use ballast_model::{AssignmentId, Binding, Generation, ServiceId, Slot, TaskId, Timestamp};
-use ballast_scheduler::{Placed, Request};
+use ballast_scheduler::{Placed, Refusal, Request, Scheduler};
 use ballast_wire::log::Placement;
 use rand::Rng;
 
@@ -14,6 +16,7 @@ use super::plan::Plan;
 use super::preempting::Victims;
 use super::{LANES_PER_STEP, REASON_INTERVAL, Reconciler, Timer};
 use crate::state::{Lane, Service, State};
+use crate::views;
 
 /// A task to place: made in this step, or waiting since an earlier one.
 struct Candidate {
@@ -30,6 +33,37 @@ struct Round {
     refused: BTreeMap<ServiceId, String>,
     gangs: BTreeSet<ServiceId>,
     victims: Option<Victims>,
+}
+
+/// Returns why a request is refused and what would help, as the API shows it.
+pub(crate) fn explained(
+    scheduler: &Scheduler,
+    request: &Request<'_>,
+    refusal: &Refusal,
+) -> PendingView {
+    let mut view = views::pending_view(refusal);
+    let suggestions = scheduler.suggest(request, refusal).into_iter();
+    view.suggestions = suggestions
+        .map(|suggestion| SuggestionView {
+            change: suggestion.change.to_string(),
+            nodes: suggestion.nodes,
+            node: suggestion.node,
+        })
+        .collect();
+    view
+}
+
+/// Returns a suggestion as people read it.
+fn in_words(suggestion: &SuggestionView) -> String {
+    let SuggestionView {
+        change,
+        nodes,
+        node,
+    } = suggestion;
+    match (node, nodes) {
+        (Some(node), 1) => format!("{change} ({node} fits)"),
+        (_, nodes) => format!("{change} ({nodes} nodes fit)"),
+    }
 }
 
 impl Reconciler {
@@ -128,7 +162,20 @@ impl Reconciler {
                     self.waiting.insert(candidate.task);
                     return Ok(());
                 }
-                Err(refusal) => refusal.to_string(),
+                Err(refusal) => {
+                    let due = self.reasons.get(&id).is_none_or(|last| {
+                        now >= last.saturating_add(REASON_INTERVAL) || *last == now
+                    });
+                    let mut reason = refusal.to_string();
+                    if due && alike {
+                        let pending = explained(&self.scheduler, &request, &refusal);
+                        if let Some(best) = pending.suggestions.first() {
+                            let _ = write!(reason, "; would help: {}", in_words(best));
+                        }
+                        self.explanations.insert(id, pending);
+                    }
+                    reason
+                }
             },
         };
         if alike {
@@ -266,6 +313,7 @@ impl Reconciler {
         plan: &mut Plan,
     ) {
         let assignment = AssignmentId::from_bits(rng.next_u64());
+        self.explanations.remove(&candidate.lane.service);
         self.waiting.remove(&candidate.task);
         self.nominees.placed(candidate.task);
         self.reservations.insert(assignment, placed.reservation);

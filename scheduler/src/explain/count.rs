@@ -12,6 +12,8 @@ use crate::request::Request;
 
 /// Nodes whose lack is compared at one time in the search for the least.
 const LANES: usize = 16;
+/// Nodes of one part: only parts that hold a near one are walked.
+const PART: usize = 1024;
 /// A lack is rounded down for each of CPU and memory where it is told, and not where it is
 /// searched for: what is this near to the least may be it.
 const ROUNDING: f32 = 3.0;
@@ -66,6 +68,11 @@ impl Need {
     }
 }
 
+/// Returns all ones or none: what vector comparisons give.
+const fn mask(holds: bool) -> i32 {
+    -(holds as i32)
+}
+
 /// How many nodes are short of what, each counted under the first.
 #[derive(Debug, Clone)]
 pub(super) struct Short {
@@ -98,23 +105,29 @@ impl Default for Short {
 impl Short {
     /// Counts the nodes of a group.
     pub(super) fn add(&mut self, group: &Group, need: &Need) {
-        let columns = group.cpu.iter().zip(&group.pages).zip(&group.rest);
-        let (mut cpu, mut memory, mut slots, mut ports) = (0_u32, 0_u32, 0_u32, 0_u32);
+        let len = group.ats.len();
+        // All as long, so that no access in the loop is checked.
+        let (cpus, pages) = (&group.cpu[..len], &group.pages[..len]);
+        let (rests, free_slots) = (&group.rest[..len], &group.slots[..len]);
+        let free_ports = &group.ports[..len];
+        let (mut cpu, mut memory, mut slots, mut ports) = (0_i32, 0_i32, 0_i32, 0_i32);
         let (mut most_cpu, mut most_pages) = (i32::MIN, i32::MIN);
-        let columns = columns.zip(&group.slots).zip(&group.ports);
-        for ((((&free, &pages), &rest), &left), &open) in columns {
-            let no_cpu = free < need.cpu;
-            let no_memory = !no_cpu
-                & ((pages < need.memory.pages)
-                    | ((pages == need.memory.pages) & (rest < need.memory.rest)));
-            cpu += u32::from(no_cpu);
-            memory += u32::from(no_memory);
-            let no_slot = !no_cpu & !no_memory & (left < 1);
-            slots += u32::from(no_slot);
-            ports += u32::from(!no_cpu & !no_memory & !no_slot & (open < need.ports));
-            most_cpu = most_cpu.max(if no_cpu { free } else { i32::MIN });
-            most_pages = most_pages.max(if no_memory { pages } else { i32::MIN });
+        for place in 0..len {
+            let (free, page) = (cpus[place], pages[place]);
+            let no_cpu = mask(free < need.cpu);
+            let less = mask(page < need.memory.pages);
+            let even = mask(page == need.memory.pages) & mask(rests[place] < need.memory.rest);
+            let no_memory = !no_cpu & (less | even);
+            let no_slot = !no_cpu & !no_memory & mask(free_slots[place] < 1);
+            let no_port = !no_cpu & !no_memory & !no_slot & mask(free_ports[place] < need.ports);
+            (cpu, memory) = (cpu - no_cpu, memory - no_memory);
+            (slots, ports) = (slots - no_slot, ports - no_port);
+            most_cpu = most_cpu.max(free & no_cpu | i32::MIN & !no_cpu);
+            most_pages = most_pages.max(page & no_memory | i32::MIN & !no_memory);
         }
+        let count = |sum: i32| u32::try_from(sum).expect("counted up");
+        let (cpu, memory) = (count(cpu), count(memory));
+        let (slots, ports) = (count(slots), count(ports));
         self.cpu += cpu;
         self.memory += memory;
         self.slots += slots;
@@ -160,13 +173,15 @@ impl Short {
 /// Returns the nodes that lack least of what the digest holds, with the first that they are short
 /// of; of nodes that have the same the one with the least id.
 pub(super) fn nearest(groups: &[&Group], need: &Need) -> Vec<(At, Reason)> {
-    let least = groups
-        .iter()
-        .map(|group| least(group, need))
-        .fold(f32::INFINITY, f32::min);
+    let parts: Vec<Vec<f32>> = groups.iter().map(|group| least(group, need)).collect();
+    let all = parts.iter().flatten().copied();
+    let least = all.fold(f32::INFINITY, f32::min);
     let mut found: Vec<(Facts, At, ballast_model::NodeId)> = Vec::new();
-    for group in groups {
-        for place in 0..group.ats.len() {
+    for (group, parts) in groups.iter().zip(&parts) {
+        let near = parts.iter().enumerate();
+        let near = near.filter(|(_, part)| **part <= least + ROUNDING);
+        let places = near.flat_map(|(part, _)| part * PART..group.ats.len().min((part + 1) * PART));
+        for place in places {
             let facts = group.facts(place);
             if lack(need, &facts) > least + ROUNDING || need.short(&facts).is_none() {
                 continue;
@@ -211,12 +226,17 @@ fn lack(need: &Need, facts: &Facts) -> f32 {
     }
 }
 
-/// Returns the least lack of a group among nodes that lack something.
-fn least(group: &Group, need: &Need) -> f32 {
+/// Returns, for each part of a group, the least lack among its nodes that lack something.
+fn least(group: &Group, need: &Need) -> Vec<f32> {
+    let parts = (0..group.ats.len()).step_by(PART);
+    parts.map(|first| least_of(group, need, first)).collect()
+}
+
+fn least_of(group: &Group, need: &Need, first: usize) -> f32 {
+    let end = group.ats.len().min(first + PART);
+    let whole = first + (end - first) / LANES * LANES;
     let mut least = [f32::INFINITY; LANES];
-    let len = group.ats.len();
-    let whole = len - len % LANES;
-    for first in (0..whole).step_by(LANES) {
+    for first in (first..whole).step_by(LANES) {
         let part = |column: &[i32]| -> [i32; LANES] {
             column[first..first + LANES].try_into().expect("as long")
         };
@@ -232,9 +252,14 @@ fn least(group: &Group, need: &Need) -> f32 {
                 slots: slots[lane],
                 ports: ports[lane],
             };
-            least[lane] = least[lane].min(lack(need, &facts));
+            let lack = lack(need, &facts);
+            least[lane] = if lack < least[lane] {
+                lack
+            } else {
+                least[lane]
+            };
         }
     }
-    let rest = (whole..len).map(|place| lack(need, &group.facts(place)));
+    let rest = (whole..end).map(|place| lack(need, &group.facts(place)));
     least.into_iter().chain(rest).fold(f32::INFINITY, f32::min)
 }

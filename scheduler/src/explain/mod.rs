@@ -16,6 +16,7 @@ mod count;
 mod scan;
 #[cfg(test)]
 mod tests;
+mod whatif;
 
 use std::collections::BTreeSet;
 
@@ -29,6 +30,8 @@ use crate::request::Request;
 use crate::rules::{Census, Rules};
 use count::{Need, Short};
 use scan::{Count, Distance, distance};
+
+pub(crate) use whatif::suggest;
 
 /// Judges every node (or the one that was asked for) and counts why it does not fit.
 pub(crate) fn explain(fleet: &Fleet, census: &Census, request: &Request<'_>) -> Refusal {
@@ -113,7 +116,7 @@ impl<'a> Question<'a> {
             rules: Rules::new(request, census, &Kinds::new(fleet, digest)),
             need: Need::of(request, plain),
             plain,
-            singled: singled(fleet, census, request),
+            singled: singled(fleet, request),
         }
     }
 
@@ -308,7 +311,7 @@ fn short_of_nothing<'g>(group: &'g Group, need: &'g Need) -> impl Iterator<Item 
 }
 
 /// Returns the nodes that a rule may tell from others like them: by tasks that run there.
-fn singled(fleet: &Fleet, census: &Census, request: &Request<'_>) -> BTreeSet<At> {
+fn singled(fleet: &Fleet, request: &Request<'_>) -> BTreeSet<At> {
     let placement = request.placement;
     let mut services: BTreeSet<ServiceId> = BTreeSet::new();
     let skews = placement
@@ -326,10 +329,11 @@ fn singled(fleet: &Fleet, census: &Census, request: &Request<'_>) -> BTreeSet<At
     let repelling = request.peers.repelling.iter();
     let repelling = repelling.filter(|rule| rule.over == TopologyKey::Node);
     services.extend(repelling.map(|rule| rule.service));
-    let there = services.iter().flat_map(|service| census.nodes(*service));
-    let there = there.map(|(_, node)| node);
-    there
-        .chain(request.kept.iter().copied())
-        .filter_map(|node| fleet.index.at(node))
+    let kept = request.kept.iter();
+    let kept = kept.filter_map(|node| fleet.index.at(*node));
+    services
+        .iter()
+        .flat_map(|service| fleet.nodes_of(*service))
+        .chain(kept)
         .collect()
 }

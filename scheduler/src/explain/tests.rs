@@ -212,3 +212,47 @@ fn task_that_fits_to_the_last_byte_is_placed_and_no_node_is_called_near() {
     let found = scheduler.explain(&wanted.request());
     assert_eq!((found.fit, found.nearest), (1, None));
 }
+
+/// Returns what is suggested for a request that is refused.
+fn suggested(scheduler: &mut Scheduler, wanted: &Wanted) -> Vec<String> {
+    let request = wanted.request();
+    let refusal = scheduler.place(&request).expect_err("fits nowhere");
+    let suggestions = scheduler.suggest(&request, &refusal);
+    suggestions.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn smallest_change_that_makes_a_task_fit_is_suggested_first() {
+    let mut scheduler = Scheduler::new();
+    // Three nodes in z1 (one of them paused) and one with more in z2.
+    for (id, kind) in [
+        (1, (35, 10, 4)),
+        (2, (30, 10, 7)),
+        (3, (40, 10, 22)),
+        (4, (90, 10, 5)),
+    ] {
+        scheduler.upsert_node(&node(id, kind));
+    }
+    let mut wanted = Wanted {
+        service: ServiceId::from_bits(1),
+        resources: Resources::of(MilliCpu(4000), Bytes(0)),
+        ports: Vec::new(),
+        placement: Placement::default(),
+    };
+    let zone = "node.labels.zone==z1".parse().expect("a constraint");
+    wanted.placement.constraints.push(zone);
+    assert_eq!(
+        suggested(&mut scheduler, &wanted),
+        [
+            "activate node n3: n3 fits",
+            "lower --cpu from 4 to 3.5: n1 fits",
+            "remove the constraint node.labels.zone==z1: n4 fits",
+        ]
+    );
+    wanted.placement.constraints.clear();
+    wanted.resources = Resources::of(MilliCpu(0), Bytes(2 * 10 * 100 * 1024 * 1000));
+    assert_eq!(
+        suggested(&mut scheduler, &wanted),
+        ["lower --memory from 1.9 GiB to 976.6 MiB: 3 nodes fit"]
+    );
+}

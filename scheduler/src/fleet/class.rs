@@ -77,6 +77,11 @@ impl ClassTable {
         &self.specimens[class as usize]
     }
 
+    /// Returns a node of each class.
+    pub(crate) fn specimens(&self) -> impl Iterator<Item = &Node> {
+        self.specimens.iter()
+    }
+
     /// Returns whether this property tells classes apart.
     pub(crate) fn tells(&self, key: &NodeKey) -> bool {
         self.keys.contains(key)

@@ -50,6 +50,13 @@ impl Ledger {
         self.counts.get(at).copied().unwrap_or(0)
     }
 
+    /// Returns the nodes that have a task.
+    pub(crate) fn nodes(&self) -> Vec<At> {
+        let mut nodes = Vec::new();
+        self.counts.each(|at, _| nodes.push(at));
+        nodes
+    }
+
     /// Counts a task more on a node.
     pub(crate) fn add(&mut self, at: At, index: &Index, topologies: &[Topology]) {
         let count = self.counts.entry_or(at, || 0);

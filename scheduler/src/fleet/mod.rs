@@ -87,6 +87,13 @@ impl Fleet {
         &self.topologies
     }
 
+    /// Returns the nodes that have a task of a service.
+    pub(crate) fn nodes_of(&self, service: ServiceId) -> Vec<At> {
+        self.ledgers
+            .get(service)
+            .map_or_else(Vec::new, Ledger::nodes)
+    }
+
     /// Returns a service's ledger to ask for orders of it, with what it needs for the answer.
     pub(crate) fn ledger_mut(
         &mut self,
