@@ -1,4 +1,8 @@
 //! The plainest scheduler: a look at every node for each decision.
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "places in lists, all in range"
+)]
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hint::black_box;

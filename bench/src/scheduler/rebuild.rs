@@ -1,4 +1,8 @@
 //! How long a new leader takes to build the scheduler from its state, and to say why a task waits.
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "places in lists, all in range"
+)]
 
 use std::time::Instant;
 

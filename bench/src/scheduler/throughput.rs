@@ -4,6 +4,11 @@
 //! scheduler packs, so that some nodes are full and a few take what comes. Tasks have four
 //! dimensions (CPU, memory, disk, slots), 64 sizes and 500 services. Beside each case, between its
 //! runs, a scan over all nodes makes the same decisions on the same machine.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "places in lists and shares of them, all in range"
+)]
 
 use std::collections::VecDeque;
 use std::hint::black_box;
