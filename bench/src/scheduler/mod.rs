@@ -13,8 +13,11 @@ mod throughput;
 
 use crate::{Bench, Figure, Options};
 
+/// A group of cases: its name, and what measures it.
+type Group = (&'static str, fn(&Options) -> Vec<Figure>);
+
 /// The groups of cases, by name, in the order in which they run.
-const GROUPS: [(&str, fn(&Options) -> Vec<Figure>); 5] = [
+const GROUPS: [Group; 5] = [
     ("throughput", throughput::run),
     ("rebuild", rebuild::run),
     ("packing", packing::run),
