@@ -17,6 +17,7 @@
 //! * `policy`: which of the nodes that fit is best
 //! * `devices`: which devices and sockets of a node a task is given
 //! * `digest`: what a question about all nodes needs of each
+//! * `offer`: what a node would give, and taking it by the words
 //! * `ports`: which ports of a node are handed out next
 //! * `rules`: which nodes may take a task and which would rather, beside room
 //! * [`rebalance`]: which few moves would make a running fleet better
@@ -28,6 +29,7 @@ mod explain;
 mod fleet;
 mod index;
 mod map;
+mod offer;
 mod policy;
 mod pool;
 mod ports;

@@ -10,8 +10,9 @@ use ballast_model::{
 
 use crate::explain::{explain, suggest};
 use crate::fleet::{Entry, Fleet, Offer};
-use crate::index::{Amounts, Ask, At, Index, Order, PER_WORD, Remains};
+use crate::index::{Ask, At, Order};
 use crate::map::{IdMap, IdSlab};
+use crate::offer::{judge_room, take_words};
 use crate::policy::{Packer, Plan, Query, Search, Who};
 use crate::refusal::{Refusal, Suggestion};
 use crate::request::{Peers, Placed, Request, Reservation};
@@ -785,41 +786,4 @@ fn census_of(fleet: &Fleet) -> Census {
         }
     }
     census
-}
-
-/// Returns what a node of an allowed class would give.
-fn judge_room(
-    entry: &Entry,
-    request: &Request<'_>,
-    query: &Query,
-    avoid: &[NodeId],
-) -> Option<Offer> {
-    let may = !avoid.contains(&entry.node.id) && query.loose.iter().all(|c| entry.node.meets(c));
-    if may {
-        entry.judge_room(request).ok()
-    } else {
-        None
-    }
-}
-
-/// Takes from a node's words what an offer claims.
-fn take_words(index: &Index, at: At, offer: Offer) -> Option<Offer> {
-    let claim = &offer.claim;
-    let wanted = &claim.resources;
-    let amounts = Amounts::claimed(wanted.cpu.0.into(), wanted.memory.0, wanted.disk.0);
-    let line = index.line(at);
-    line.take_amounts(amounts)?;
-    if !claim.devices.is_empty() {
-        let mut lanes = Remains::default();
-        for grant in &claim.devices {
-            let place = usize::from(grant.device);
-            let word = &mut lanes[place / PER_WORD];
-            *word = word.with(place % PER_WORD, grant.milli);
-        }
-        if !line.take_devices(&lanes) {
-            line.give_amounts(amounts);
-            return None;
-        }
-    }
-    Some(offer)
 }
