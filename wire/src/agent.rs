@@ -11,6 +11,10 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 /// What an agent says to the leader.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is said once on a connection, and messages are not kept"
+)]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AgentToManager {
     /// First on every connection.

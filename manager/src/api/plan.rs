@@ -96,7 +96,7 @@ pub(super) fn goal_of(request: Rebalance) -> Goal {
 /// Returns what the request would become if it were not only planned.
 fn ask_of(state: &Applied, request: PlanRequest) -> Result<Ask, ApiError> {
     let time = clock::now();
-    Ok(Ask::Command(match request {
+    let command = match request {
         PlanRequest::Rebalance(request) => return Ok(Ask::Rebalance(goal_of(request))),
         PlanRequest::Stack { name, services } => {
             validate_name("name", &name)?;
@@ -142,5 +142,6 @@ fn ask_of(state: &Applied, request: PlanRequest) -> Result<Ask, ApiError> {
             untaint: Vec::new(),
             time,
         },
-    }))
+    };
+    Ok(Ask::Command(Box::new(command)))
 }

@@ -233,7 +233,7 @@ fn unsettled(state: &State) -> BTreeSet<Lane> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ask {
     /// A change of what is wanted.
-    Command(Command),
+    Command(Box<Command>),
     /// Moves towards a goal.
     Rebalance(Goal),
 }
@@ -255,7 +255,7 @@ pub fn plan(
     let before = Before::of(&state);
     let mut future = Future::new(state, seed, now);
     match ask {
-        Ask::Command(command) => future.apply(std::slice::from_ref(command))?,
+        Ask::Command(command) => future.apply(std::slice::from_ref(&**command))?,
         Ask::Rebalance(goal) => future.reconciler.rebalance(*goal),
     }
     let nodes = before.asked(&future);

@@ -53,7 +53,7 @@ fn deploy(specs: Vec<ServiceSpec>, ids: u64, time: Timestamp) -> Command {
 fn plan_of(cluster: &Cluster, command: &Command) -> PlanView {
     plan(
         cluster.state.clone(),
-        &Ask::Command(command.clone()),
+        &Ask::Command(Box::new(command.clone())),
         1,
         cluster.now,
         NEVER,
@@ -212,7 +212,7 @@ fn what_would_be_refused_is_refused() {
     let command = deploy(vec![web], 50, cluster.now);
     let refused = plan(
         cluster.state.clone(),
-        &Ask::Command(command),
+        &Ask::Command(Box::new(command)),
         1,
         cluster.now,
         NEVER,
@@ -230,7 +230,7 @@ fn plan_that_is_given_up_says_so() {
     let command = deploy(vec![spec("web", 1)], 50, cluster.now);
     let view = plan(
         cluster.state.clone(),
-        &Ask::Command(command),
+        &Ask::Command(Box::new(command)),
         1,
         cluster.now,
         &|| true,

@@ -277,13 +277,13 @@ impl Reconciler {
     ) -> Option<TaskId> {
         let under_way = self.moves.under_way.get(&lane)?;
         let late = now >= under_way.begun.saturating_add(MOVE_TIMEOUT);
-        let runs = |entry: &&TaskEntry| {
+        let runs = |entry: &TaskEntry| {
             entry.task.desired == Desired::Running
                 && entry.task.generation == service.template
                 && !entry.task.observed.state.is_terminal()
         };
         let old = under_way.task;
-        let leaves = state.task(old).filter(runs).is_some();
+        let leaves = state.task(old).is_some_and(runs);
         let newer =
             |entry: &&TaskEntry| entry.task.id != old && entry.task.created >= under_way.begun;
         let newest = state.lane(lane).next_back().filter(newer);

@@ -207,19 +207,17 @@ impl Search<'_> {
                     .node(node)
                     .is_some_and(|entry| entry.allocation.tasks > 0)
             };
-            match to.filter(|to| !closed.contains(to) && used(*to)) {
-                Some(to) => moves.push(Proposal {
-                    lane: movable.lane,
-                    task: movable.task,
-                    to,
-                }),
-                None => {
-                    for reservation in held {
-                        self.scheduler.release(reservation);
-                    }
-                    return None;
+            let Some(to) = to.filter(|to| !closed.contains(to) && used(*to)) else {
+                for reservation in held {
+                    self.scheduler.release(reservation);
                 }
-            }
+                return None;
+            };
+            moves.push(Proposal {
+                lane: movable.lane,
+                task: movable.task,
+                to,
+            });
         }
         self.held.append(&mut held);
         Some(moves)

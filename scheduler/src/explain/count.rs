@@ -139,6 +139,10 @@ impl Short {
     }
 
     /// Finds the most memory to the last byte, the pages being known.
+    #[expect(
+        clippy::needless_bitwise_bool,
+        reason = "without a branch the loop is worked on several nodes at a time"
+    )]
     fn rest_of(&mut self, group: &Group, need: &Need, most: i32) {
         let columns = group.cpu.iter().zip(&group.pages).zip(&group.rest);
         let mut rest = 0;
@@ -215,11 +219,11 @@ fn lack(need: &Need, facts: &Facts) -> f32 {
     let missing = |short: bool| if short { 1000.0 } else { 0.0 };
     let pages = (facts.memory.pages, need.memory.pages);
     let no_memory =
-        (pages.0 < pages.1) | ((pages.0 == pages.1) & (facts.memory.rest < need.memory.rest));
+        pages.0 < pages.1 || (pages.0 == pages.1 && facts.memory.rest < need.memory.rest);
     let (no_slot, no_port) = (facts.slots < 1, facts.ports < need.ports);
     let lacks =
         part(facts.cpu, need.cpu) + part(pages.0, pages.1) + missing(no_slot) + missing(no_port);
-    if (facts.cpu < need.cpu) | no_memory | no_slot | no_port {
+    if facts.cpu < need.cpu || no_memory || no_slot || no_port {
         lacks
     } else {
         f32::INFINITY
