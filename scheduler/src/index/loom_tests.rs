@@ -148,7 +148,7 @@ fn loom_dirty_stack_loses_no_change() {
         tidy(&mut filed);
         assert_eq!(
             filed,
-            [3, 1],
+            [2, 2],
             "what was filed last is what was written last"
         );
     });
