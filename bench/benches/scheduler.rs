@@ -3,13 +3,11 @@
 //! Seeds are fixed; each case prints a hash of the nodes that it chose for its first thousand
 //! tasks, so that a change of the choices shows and the work cannot vanish.
 
-use std::collections::BTreeMap;
 use std::hint::black_box;
 
 use ballast_model::{
-    AssignmentId, Availability, Binding, Bytes, Capacity, Incarnation, MilliCpu, Node,
-    NodeDescription, NodeId, NodeStatus, Placement, PortSpec, Protocol, Resources, ServiceId,
-    SpreadRule, Target, Timestamp, TopologyKey,
+    AssignmentId, Binding, Bytes, MilliCpu, Node, NodeId, Placement, PortSpec, Protocol, Resources,
+    ServiceId, SpreadRule, Target, TopologyKey,
 };
 use ballast_scheduler::{Request, Scheduler};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
@@ -21,31 +19,6 @@ const SEED: u64 = 0x00ba_11a5;
 const SERVICES: u64 = 500;
 /// Nodes and the tasks on them before the measurement begins.
 const FLEETS: [(u64, u64); 3] = [(1_000, 10_000), (10_000, 100_000), (50_000, 100_000)];
-
-/// A node of one of three sizes in one of eight zones.
-fn node(rng: &mut StdRng, number: u64) -> Node {
-    let scale = 1 << rng.random_range(0..3);
-    let memory = Bytes::from_mib(32_768 * u64::from(scale));
-    let capacity = Capacity::of(MilliCpu::from_cores(8 * scale), memory);
-    Node {
-        id: NodeId::from_bits(rng.random()),
-        description: NodeDescription {
-            name: format!("n{number}"),
-            address: [10, 0, 0, 1].into(),
-            capacity: capacity.clone(),
-            attributes: BTreeMap::new(),
-            labels: BTreeMap::from([("zone".to_owned(), format!("z{}", number % 8))]),
-            pool: ballast_model::node::DEFAULT_POOL.to_owned(),
-        },
-        availability: Availability::Active,
-        labels: BTreeMap::new(),
-        taints: Vec::new(),
-        offered: capacity,
-        status: NodeStatus::Ready,
-        incarnation: Incarnation(1),
-        since: Timestamp(0),
-    }
-}
 
 /// A stream of requests of one shape and random size.
 struct Load {
@@ -95,8 +68,7 @@ impl Load {
 }
 
 fn fleet(nodes: u64) -> (Vec<Node>, Scheduler) {
-    let mut rng = StdRng::seed_from_u64(SEED);
-    let nodes: Vec<Node> = (0..nodes).map(|number| node(&mut rng, number)).collect();
+    let nodes = ballast_bench::scheduler::fleet::nodes(nodes);
     let scheduler = Scheduler::rebuild(&nodes, []);
     (nodes, scheduler)
 }
