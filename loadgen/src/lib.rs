@@ -17,10 +17,14 @@
 
 pub mod config;
 mod connection;
+pub mod control;
 pub mod engine;
+pub mod plan;
 pub mod record;
+pub mod recorder;
 pub mod report;
 mod response;
+pub mod sample;
 mod schedule;
 pub mod slo;
 

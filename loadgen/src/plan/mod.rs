@@ -1,0 +1,266 @@
+//! What a run is to do, proven: everything the engines need, parsed and resolved.
+//!
+//! The command line, a profile file or a coordinator make a [`Plan`]; [`Plan::lane`] cuts it into
+//! one [`Lane`] per core. Engines only read it.
+
+mod schedule;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use schedule::{Profile, Schedule};
+
+/// Requests of one lane that are due and wait for a connection. Past it the run cannot say
+/// anything of use about latency any more: further ones are counted as `overload` errors.
+pub const BACKLOG: usize = 1 << 20;
+
+/// One run.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Where requests go and what they say; at least one.
+    pub targets: Vec<Target>,
+    /// What is spoken with all of them.
+    pub protocol: Protocol,
+    /// When requests are made.
+    pub pacing: Pacing,
+    /// How long requests are scheduled; those in flight are waited for.
+    pub duration: Duration,
+    /// Connections kept open, all lanes together; at least one for each lane.
+    pub connections: usize,
+    /// When connections are given up and made anew.
+    pub churn: Churn,
+    /// How long is waited for what.
+    pub timeouts: Timeouts,
+    /// What a response must be like, beyond its status.
+    pub checks: Vec<Check>,
+    /// Prefix of the `X-Request-Id` that each request gets; none sends no id.
+    pub request_ids: Option<String>,
+    /// Whether [`crate::Outcome::records`] is filled: about 40 bytes for each request.
+    pub records: bool,
+    /// Seed of every random draw.
+    pub seed: u64,
+    /// Which engine is asked for.
+    pub engine: EngineChoice,
+    /// The cores that lanes are pinned to, one lane each; empty: one lane, not pinned.
+    pub cores: Vec<usize>,
+}
+
+/// When requests are made.
+#[derive(Debug, Clone)]
+pub enum Pacing {
+    /// At scheduled times, whether or not earlier ones were answered.
+    Open(Arc<Profile>),
+    /// Each connection (or stream) asks when it was answered, after a pause.
+    Closed {
+        /// Pause between an answer and the next request.
+        think: Think,
+    },
+}
+
+/// A pause between an answer and the next request of a closed loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Think {
+    /// None.
+    #[default]
+    None,
+    /// Always this long.
+    Constant(Duration),
+    /// Exponential, with this mean.
+    Exponential(Duration),
+}
+
+/// When connections are given up and made anew.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Churn {
+    /// Requests after which a connection is closed; none keeps it.
+    pub requests_per_connection: Option<u64>,
+    /// Connections closed and reopened a second, all lanes together; none does not.
+    pub connections_per_second: Option<f64>,
+}
+
+/// How long is waited for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Connecting, TLS included.
+    pub connect: Duration,
+    /// From sending a request to its whole answer; past it the connection is given up.
+    pub request: Duration,
+}
+
+/// What is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1 with up to `pipeline` requests in flight on a connection; 1 does not pipeline.
+    Http1 {
+        /// Requests in flight on one connection.
+        pipeline: u32,
+    },
+    /// HTTP/2 with up to `streams` requests in flight on a connection.
+    Http2 {
+        /// Streams open on one connection.
+        streams: u32,
+    },
+    /// gRPC unary calls over HTTP/2; the body is the message, without its five-byte prefix.
+    Grpc {
+        /// Streams open on one connection.
+        streams: u32,
+    },
+    /// WebSocket: a binary message is sent and must come back.
+    WebSocket,
+    /// A TCP connection is opened and closed for each request.
+    TcpConnect,
+    /// Bytes are sent on a TCP connection and must come back.
+    TcpEcho,
+    /// A datagram is sent and must come back.
+    UdpEcho,
+}
+
+/// Where some of the requests go, and what they say.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The resolved addresses; connections take them in turn. At least one.
+    pub addresses: Vec<SocketAddr>,
+    /// Set for `https`, `wss`, `grpcs`.
+    pub tls: Option<Tls>,
+    /// The `Host` header or `:authority`.
+    pub authority: String,
+    /// Its share of the requests, relative to the others'.
+    pub weight: u32,
+    /// What is sent: one for each method that is used, with its weight.
+    pub requests: Vec<Request>,
+}
+
+/// How a target's certificate is judged.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// The name asked for (SNI) and checked.
+    pub server_name: String,
+    /// Certificates trusted beside the system's; none adds none.
+    pub ca_file: Option<PathBuf>,
+    /// Take any certificate.
+    pub insecure: bool,
+}
+
+/// One request, as it is repeated.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Its share of the target's requests, relative to the others'.
+    pub weight: u32,
+    /// `GET`, `POST`, ….
+    pub method: http::Method,
+    /// Path and query.
+    pub path: Template,
+    /// Header names, lowercase, with their values. `host` and `content-length` are not among them
+    /// unless the user gave them.
+    pub headers: Vec<(String, Template)>,
+    /// The body; empty sends none.
+    pub body: Template,
+}
+
+/// Text with places that are filled in for each request.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Template {
+    /// Literal bytes and places, in order.
+    pub parts: Vec<Part>,
+}
+
+/// A part of a [`Template`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// Sent as it is.
+    Literal(Vec<u8>),
+    /// The request's number, unique in the run.
+    Counter,
+    /// A uniform random number of this range, both ends included.
+    Random {
+        /// Smallest.
+        from: u64,
+        /// Largest.
+        to: u64,
+    },
+    /// This many random letters and digits.
+    Letters(usize),
+}
+
+/// What a response must be like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Check {
+    /// Its status is one of these; without such a check, below 400.
+    Status(Vec<u16>),
+    /// Its body contains these bytes.
+    BodyContains(Vec<u8>),
+    /// It has this header (lowercase), containing this value.
+    Header {
+        /// Its name, lowercase.
+        name: String,
+        /// What its value contains; empty asks only that it is there.
+        contains: String,
+    },
+    /// Its body has this many bytes.
+    BodyBytes(u64),
+}
+
+/// Which engine is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum EngineChoice {
+    /// The fastest that can do it here.
+    #[default]
+    Auto,
+    /// The hot engine on io_uring: plain HTTP/1.1.
+    Uring,
+    /// The general engine on tokio-uring: every protocol.
+    TokioUring,
+    /// epoll: the hot engine for plain HTTP/1.1, the general one otherwise.
+    Epoll,
+}
+
+/// The part of a run that one thread does.
+#[derive(Debug, Clone)]
+pub struct Lane {
+    /// The whole.
+    pub plan: Arc<Plan>,
+    /// Which part this is, from 0.
+    pub index: usize,
+    /// How many parts there are, over all cores and generators.
+    pub of: usize,
+}
+
+impl Lane {
+    /// Returns how many connections this lane keeps open.
+    pub fn connections(&self) -> usize {
+        let all = self.plan.connections;
+        all / self.of + usize::from(self.index < all % self.of)
+    }
+
+    /// Returns the due times of this lane's requests; none of a closed loop.
+    pub fn schedule(&self) -> Option<Schedule> {
+        match &self.plan.pacing {
+            Pacing::Open(profile) => Some(Schedule::new(
+                profile.clone(),
+                self.plan.duration,
+                self.plan.seed,
+                self.index,
+                self.of,
+            )),
+            Pacing::Closed { .. } => None,
+        }
+    }
+}
+
+impl Template {
+    /// Returns a template without places.
+    pub fn literal(bytes: impl Into<Vec<u8>>) -> Self {
+        Self {
+            parts: vec![Part::Literal(bytes.into())],
+        }
+    }
+
+    /// Returns whether nothing in it changes from request to request.
+    pub fn is_literal(&self) -> bool {
+        self.parts
+            .iter()
+            .all(|part| matches!(part, Part::Literal(_)))
+    }
+}
