@@ -33,6 +33,8 @@ pub struct Recorder {
     pub received_bytes: u64,
     /// Bytes of requests.
     pub sent_bytes: u64,
+    /// Datagrams that answered a request after its timeout.
+    pub late: u64,
     /// When the last request ended, in nanoseconds since the start.
     pub last_done_ns: u64,
     /// Connections opened.
@@ -57,6 +59,7 @@ impl Recorder {
             answered: 0,
             received_bytes: 0,
             sent_bytes: 0,
+            late: 0,
             last_done_ns: 0,
             opened: 0,
             errors: BTreeMap::new(),
@@ -72,6 +75,11 @@ impl Recorder {
     /// Takes down that a connection was opened.
     pub fn opened(&mut self, _opened: &Opened) {
         self.opened += 1;
+    }
+
+    /// Takes down an answer that came after its request's timeout, where it can be told (UDP).
+    pub fn late(&mut self) {
+        self.late += 1;
     }
 
     /// Takes down a request that ended.

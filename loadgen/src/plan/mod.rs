@@ -78,6 +78,9 @@ pub struct Churn {
     pub requests_per_connection: Option<u64>,
     /// Connections closed and reopened a second, all lanes together; none does not.
     pub connections_per_second: Option<f64>,
+    /// Whether connections are closed with a RST, which leaves no local port waiting, instead of a
+    /// FIN.
+    pub reset: bool,
 }
 
 /// How long is waited for what.
