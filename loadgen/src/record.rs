@@ -14,8 +14,10 @@ pub enum ErrorClass {
     Timeout,
     /// What came was not HTTP.
     Protocol,
-    /// A status of 400 or more.
+    /// A status of 400 or more, or not one of those that were asked for.
     Status,
+    /// An answer that was not as [`crate::plan::Check`] asked.
+    Check,
     /// Never sent: too many were waiting for a connection ([`crate::config::BACKLOG`]).
     Overload,
     /// Any other error of the operating system.
@@ -31,6 +33,7 @@ impl ErrorClass {
             Self::Timeout => "timeout",
             Self::Protocol => "protocol",
             Self::Status => "status",
+            Self::Check => "check",
             Self::Overload => "overload",
             Self::Other => "other",
         }

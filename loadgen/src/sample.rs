@@ -10,7 +10,7 @@ pub struct Sample {
     /// Which of [`crate::plan::Plan::targets`].
     pub target: u16,
     /// Which of the target's requests.
-    pub request: u16,
+    pub request: u32,
     /// When it was due; of a closed loop, when it was sent.
     pub due_ns: u64,
     /// When its first byte was handed to the kernel.

@@ -3,14 +3,22 @@
 //! The command line, a profile file or a coordinator make a [`Plan`]; [`Plan::lane`] cuts it into
 //! one [`Lane`] per core. Engines only read it.
 
+pub mod check;
+mod pick;
 mod schedule;
+mod template;
+mod url;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use check::{Check, Checker, InvalidCheck};
+pub use pick::{Pick, Picker};
 pub use schedule::{Profile, Schedule};
+pub use template::{LETTERS, Part, Template, TemplateError, TemplateProblem};
+pub use url::{Scheme, Url, UrlError};
 
 /// Requests of one lane that are due and wait for a connection. Past it the run cannot say
 /// anything of use about latency any more: further ones are counted as `overload` errors.
@@ -45,6 +53,8 @@ pub struct Plan {
     pub engine: EngineChoice,
     /// The cores that lanes are pinned to, one lane each; empty: one lane, not pinned.
     pub cores: Vec<usize>,
+    /// Of a replayed log: which of the target's requests each number is ([`Picker`] obeys it).
+    pub replay: Option<Arc<Vec<u32>>>,
 }
 
 /// When requests are made.
@@ -162,49 +172,6 @@ pub struct Request {
     pub body: Template,
 }
 
-/// Text with places that are filled in for each request.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Template {
-    /// Literal bytes and places, in order.
-    pub parts: Vec<Part>,
-}
-
-/// A part of a [`Template`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part {
-    /// Sent as it is.
-    Literal(Vec<u8>),
-    /// The request's number, unique in the run.
-    Counter,
-    /// A uniform random number of this range, both ends included.
-    Random {
-        /// Smallest.
-        from: u64,
-        /// Largest.
-        to: u64,
-    },
-    /// This many random letters and digits.
-    Letters(usize),
-}
-
-/// What a response must be like.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Check {
-    /// Its status is one of these; without such a check, below 400.
-    Status(Vec<u16>),
-    /// Its body contains these bytes.
-    BodyContains(Vec<u8>),
-    /// It has this header (lowercase), containing this value.
-    Header {
-        /// Its name, lowercase.
-        name: String,
-        /// What its value contains; empty asks only that it is there.
-        contains: String,
-    },
-    /// Its body has this many bytes.
-    BodyBytes(u64),
-}
-
 /// Which engine is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum EngineChoice {
@@ -252,18 +219,75 @@ impl Lane {
     }
 }
 
-impl Template {
-    /// Returns a template without places.
-    pub fn literal(bytes: impl Into<Vec<u8>>) -> Self {
-        Self {
-            parts: vec![Part::Literal(bytes.into())],
+impl Plan {
+    /// Returns a closed loop of GETs of `url` over 64 connections for 10 seconds, on one lane that
+    /// is not pinned; what is spoken follows from the scheme.
+    ///
+    /// # Errors
+    /// [`UrlError`] for what is no URL or does not resolve.
+    pub fn http(url: &str) -> Result<Self, UrlError> {
+        let url: Url = url.parse()?;
+        let mut target = url.resolve()?;
+        let protocol = url.scheme.protocol();
+        let mut request = Request::get(url.path.clone());
+        if matches!(protocol, Protocol::Grpc { .. }) {
+            request.method = http::Method::POST;
         }
+        target.requests = vec![request];
+        Ok(Self {
+            targets: vec![target],
+            protocol,
+            pacing: Pacing::Closed { think: Think::None },
+            duration: Duration::from_secs(10),
+            connections: 64,
+            churn: Churn::default(),
+            timeouts: Timeouts::default(),
+            checks: Vec::new(),
+            request_ids: None,
+            records: false,
+            seed: 1,
+            engine: EngineChoice::Auto,
+            cores: Vec::new(),
+            replay: None,
+        })
     }
 
-    /// Returns whether nothing in it changes from request to request.
-    pub fn is_literal(&self) -> bool {
-        self.parts
-            .iter()
-            .all(|part| matches!(part, Part::Literal(_)))
+    /// Makes it an open loop with even gaps at `rate` requests a second.
+    pub fn at_rate(mut self, rate: f64) -> Self {
+        self.pacing = Pacing::Open(Arc::new(Profile::Constant { rate }));
+        self
     }
+}
+
+impl Request {
+    /// Returns a GET without more headers.
+    pub fn get(path: Template) -> Self {
+        Self {
+            weight: 1,
+            method: http::Method::GET,
+            path,
+            headers: Vec::new(),
+            body: Template::default(),
+        }
+    }
+}
+
+impl Default for Timeouts {
+    /// Five seconds to connect, ten for a request.
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            request: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Returns the name that somebody who wrote `text` may have meant.
+pub(crate) fn nearest<'a>(text: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    names
+        .into_iter()
+        .map(|name| (strsim::damerau_levenshtein(text, name), name))
+        .filter(|(distance, name)| *distance <= (name.len() / 3).max(1) && *distance < name.len())
+        .min()
+        .map(|(_, name)| name)
 }
