@@ -9,8 +9,36 @@ const REASON: &str = "//! Size:";
 /// Lines of a file's header in which it is looked for.
 const HEADER_LINES: usize = 60;
 
+/// The one crate that lends memory to the kernel. Cargo takes a workspace's lints whole or not at
+/// all, so its own table repeats them, but for the one that forbids `unsafe`.
+const UNSAFE: &str = "ring/Cargo.toml";
+/// What its table says instead.
+const UNSAFE_LINTS: [&str; 3] = [
+    "unsafe_code = \"allow\"",
+    "unsafe_op_in_unsafe_fn = \"deny\"",
+    "undocumented_unsafe_blocks = \"deny\"",
+];
+
 pub fn check(sources: &[Source]) -> Vec<String> {
-    sources.iter().flat_map(complaints).collect()
+    let mut complaints: Vec<String> = sources.iter().flat_map(complaints).collect();
+    let text = |path| {
+        let source = sources.iter().find(|source| source.path == path);
+        source.map_or("", |source| source.text.as_str())
+    };
+    let missing = missing_lints(text("Cargo.toml"), text(UNSAFE));
+    complaints.extend(missing.map(|line| format!("{UNSAFE}: `{line}` is missing in its lints")));
+    complaints
+}
+
+/// Returns which lints of the workspace, but for the ban of `unsafe`, `member` does not repeat.
+fn missing_lints<'a>(workspace: &'a str, member: &'a str) -> impl Iterator<Item = &'a str> {
+    let lints = workspace
+        .lines()
+        .skip_while(|line| !line.starts_with("[workspace.lints."))
+        .take_while(|line| !line.starts_with("[workspace.dependencies]"))
+        .filter(|line| line.contains(" = ") && !line.starts_with("unsafe_code"));
+    let wanted = lints.chain(UNSAFE_LINTS);
+    wanted.filter(|wanted| !member.lines().any(|line| line == *wanted))
 }
 
 fn complaints(source: &Source) -> Vec<String> {
@@ -43,7 +71,7 @@ fn complaints(source: &Source) -> Vec<String> {
         let compact: String = source.text.split_whitespace().collect();
         // A workspace of its own (`fuzz/`) cannot take over the lints of this one.
         let own = compact.contains("[workspace]");
-        if !own && !compact.contains("[lints]workspace=true") {
+        if !own && source.path != UNSAFE && !compact.contains("[lints]workspace=true") {
             complain("`[lints] workspace = true` is missing".to_owned());
         }
     }
@@ -99,5 +127,16 @@ mod tests {
         assert_eq!(complaints(&source("a/Cargo.toml", "[package]")).len(), 1);
         let lints = "[package]\n[lints]\nworkspace = true\n";
         assert_eq!(complaints(&source("a/Cargo.toml", lints)).len(), 0);
+    }
+
+    #[test]
+    fn crate_with_unsafe_repeats_all_other_lints() {
+        let workspace = "x = 1\n[workspace.lints.rust]\nunsafe_code = \"forbid\"\na = \"deny\"\n\
+                         [workspace.lints.clippy]\nb = \"warn\"\n[workspace.dependencies]\nc = 1\n";
+        let member = format!("a = \"deny\"\nb = \"warn\"\n{}", UNSAFE_LINTS.join("\n"));
+        assert_eq!(missing_lints(workspace, &member).count(), 0);
+        let member = member.replace("b = ", "b=");
+        let missing: Vec<&str> = missing_lints(workspace, &member).collect();
+        assert_eq!(missing, ["b = \"warn\""]);
     }
 }

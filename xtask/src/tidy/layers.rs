@@ -10,6 +10,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ballast-scheduler", &["ballast-model"]),
     ("ballast-simulate", &["ballast-model", "ballast-scheduler"]),
     ("ballast-probe", &["ballast-model"]),
+    ("ballast-ring", &[]),
     (
         "ballast-agent",
         &[
@@ -26,6 +27,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "ballast-wire",
             "ballast-link",
             "ballast-probe",
+            "ballast-ring",
         ],
     ),
     (
@@ -50,7 +52,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "ballast-lb",
         ],
     ),
-    ("ballast-loadgen", &[]),
+    ("ballast-loadgen", &["ballast-ring"]),
     (
         "ballast-bench",
         &["ballast-model", "ballast-scheduler", "ballast-simulate"],
@@ -66,6 +68,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "ballast-agent",
             "ballast-lb",
             "ballast-manager",
+            "ballast-ring",
             "ballast-loadgen",
             "ballast-bench",
         ],

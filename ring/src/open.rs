@@ -1,0 +1,82 @@
+//! How sockets are opened and prepared.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
+
+use crate::options::ConnectOptions;
+use crate::sockets::Role;
+
+/// How long a listener that cannot accept waits before it tries again. Long enough not to spin,
+/// short against the seconds for which a client waits.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// Makes a listener non-blocking, and its connections send small segments at once.
+pub(crate) fn prepare_listener(fd: &OwnedFd) -> Result<(), Errno> {
+    rustix::io::ioctl_fionbio(fd, true)?;
+    // Connections inherit it, which saves a call for each.
+    sockopt::set_tcp_nodelay(fd, true)
+}
+
+/// Returns what kind of socket it is, and makes it non-blocking.
+pub(crate) fn prepare_adopted(fd: &OwnedFd) -> Result<Role, Errno> {
+    let role = match sockopt::socket_type(fd)? {
+        SocketType::STREAM => Role::Stream,
+        SocketType::DGRAM => Role::Datagram,
+        _ => return Err(Errno::PROTOTYPE),
+    };
+    rustix::io::ioctl_fionbio(fd, true)?;
+    Ok(role)
+}
+
+/// Returns a socket that is connecting.
+pub(crate) fn connect(address: SocketAddr, options: &ConnectOptions) -> Result<OwnedFd, Errno> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+    if options.nodelay {
+        sockopt::set_tcp_nodelay(&fd, true)?;
+    }
+    if let Some(source) = options.source {
+        bind_address_only(&fd)?;
+        rustix::net::bind(&fd, &SocketAddr::new(source, 0))?;
+    }
+    match rustix::net::connect(&fd, &address) {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(fd),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Leaves the choice of the port to `connect`, which knows the other address.
+fn bind_address_only(fd: &OwnedFd) -> Result<(), Errno> {
+    let on: libc::c_int = 1;
+    let length = libc::socklen_t::try_from(size_of_val(&on)).expect("four bytes");
+    // SAFETY: `on` lives through the call and is as long as is said; IPv6 sockets know the option
+    // at this level, too.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            (&raw const on).cast(),
+            length,
+        )
+    };
+    if result == 0 {
+        return Ok(());
+    }
+    let error = std::io::Error::last_os_error();
+    Err(Errno::from_io_error(&error).unwrap_or(Errno::OPNOTSUPP))
+}
+
+/// Makes the close of a connection a RST. Not for other sockets; there it does nothing.
+pub(crate) fn reset_on_close(fd: impl AsFd) {
+    // A socket that does not know it is closed all the same.
+    let _unsupported = sockopt::set_socket_linger(fd, Some(Duration::ZERO));
+}
