@@ -425,7 +425,9 @@ mod tests {
         ) {
             let mut checker = Checker::new(&[Check::BodyContains(needle.clone().into())]);
             checker.begin(200, []);
-            pieces.iter().for_each(|piece| checker.body(piece.as_bytes()));
+            for piece in &pieces {
+                checker.body(piece.as_bytes());
+            }
             proptest::prop_assert_eq!(checker.end().is_ok(), pieces.concat().contains(&needle));
         }
     }

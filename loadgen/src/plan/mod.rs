@@ -4,6 +4,7 @@
 //! one [`Lane`] per core. Engines only read it.
 
 pub mod check;
+mod curve;
 mod pick;
 mod schedule;
 mod template;
@@ -15,8 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use check::{Check, Checker, InvalidCheck};
+pub use curve::{Curve, CurveError, RATE, SEGMENTS};
 pub use pick::{Pick, Picker};
-pub use schedule::{Profile, Schedule};
+pub use schedule::{Profile, Schedule, Spread};
 pub use template::{LETTERS, Part, Template, TemplateError, TemplateProblem};
 pub use url::{Scheme, Url, UrlError};
 
