@@ -40,6 +40,7 @@ mod rules;
 mod scheduler;
 mod sync;
 
+pub use policy::Learnt;
 pub use pool::{Pool, Taken, Wanted, Worker};
 pub use refusal::{Change, Excluded, NearestMiss, Reason, Refusal, Suggestion};
 pub use request::{Peers, Placed, Repelling, Request, Reservation};

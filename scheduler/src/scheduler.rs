@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use ballast_model::{
-    Allocation, AssignmentId, Binding, Claim, Node, NodeId, Placement, PortSpec, Resources,
-    ServiceId, TopologyKey,
+    Allocation, AssignmentId, Binding, Claim, Constraint, Node, NodeId, Placement, PortSpec,
+    Resources, ServiceId, TopologyKey,
 };
 
 use crate::explain::{explain, suggest};
@@ -13,7 +13,7 @@ use crate::fleet::{Entry, Fleet, Offer};
 use crate::index::{Ask, At, Order};
 use crate::map::{IdMap, IdSlab};
 use crate::offer::{judge_room, take_words};
-use crate::policy::{Packer, Plan, Query, Search, Who};
+use crate::policy::{Learnt, Packer, Plan, Query, Search, Who};
 use crate::refusal::{Refusal, Suggestion};
 use crate::request::{Peers, Placed, Request, Reservation};
 use crate::rules::{self, Census, Judged, Occupant, Preemption, Preemptor, Rules, Standing, Tiers};
@@ -189,7 +189,6 @@ impl Scheduler {
         if !self.hold(node, service, claim) {
             return false;
         }
-        self.packer.recall(&claim.resources);
         let held = Held {
             node,
             service,
@@ -197,6 +196,35 @@ impl Scheduler {
         };
         self.committed.insert(assignment, held);
         true
+    }
+
+    /// Notes that a task was asked for, for the policies that pack by what is typical: once for
+    /// each task, however often it is tried to be placed. [`Self::place`] learns nothing by itself.
+    pub fn note(&mut self, wanted: &Resources, constraints: &[Constraint]) {
+        if wanted.devices.count > 0 {
+            self.tell_apart(constraints);
+            self.packer.note(wanted, constraints);
+        }
+    }
+
+    /// Knows from now on what was learnt elsewhere, and forgets what it noted itself: schedulers of
+    /// the same nodes, claims and knowledge place alike, whatever they did before.
+    pub fn teach(&mut self, learnt: &Learnt) {
+        if self.packer.learnt() != learnt {
+            self.packer.teach(learnt);
+            self.tell_apart(learnt.constraints());
+        }
+    }
+
+    /// Returns what was noted.
+    pub fn learnt(&self) -> &Learnt {
+        self.packer.learnt()
+    }
+
+    fn tell_apart<'a>(&mut self, constraints: impl IntoIterator<Item = &'a Constraint>) {
+        for constraint in constraints {
+            self.fleet.learn(&constraint.key);
+        }
     }
 
     /// Finds the best node for a task and reserves what it takes there.
@@ -523,18 +551,19 @@ impl Scheduler {
         })
     }
 
-    /// Returns whether the request is packed by what else may want the room; learns from it then.
+    /// Returns whether the request is packed by what else may want the room.
     fn prepare_packing(&mut self, request: &Request<'_>, query: &Query) -> bool {
         let wanted = request.resources;
-        let packs = query.plan == Plan::Plain(Order::Fullest)
-            && self.packer.concerns(request.placement.policy, wanted);
-        if !packs {
+        if query.plan != Plan::Plain(Order::Fullest) {
             return false;
         }
-        self.packer.know(wanted, self.fleet.classes());
-        self.packer.note(wanted, &query.allowed);
+        let (kinds, version) = self.fleet.kinds();
+        self.packer.meet(kinds, version);
+        if !self.packer.concerns(request.placement.policy, wanted) {
+            return false;
+        }
+        self.packer.know(self.fleet.classes());
         self.packer.look(&self.fleet.index, &mut self.fleet.changes);
-        self.packer.learn();
         wanted.devices.count > 0 || self.packer.is_near_devices(&query.allowed)
     }
 

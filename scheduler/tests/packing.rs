@@ -63,6 +63,7 @@ impl Task {
     }
 
     fn place(&self, scheduler: &mut Scheduler) -> Result<Placed, Refusal> {
+        scheduler.note(&self.resources, &self.placement.constraints);
         scheduler.place(&Request {
             service: ServiceId::from_bits(self.service),
             resources: &self.resources,

@@ -60,6 +60,8 @@ impl<'a> Cluster<'a> {
     pub(crate) fn place(&mut self, service: usize) -> Option<Running> {
         let request = self.workload.request(service);
         let begun = Instant::now();
+        self.scheduler
+            .note(request.resources, &request.placement.constraints);
         let placed = self.scheduler.place(&request);
         let placed = placed.ok().map(|placed| {
             let assignment = AssignmentId::from_bits(self.next);

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use ballast_model::plan::{PlanView, PlanWhen, ServiceAction, TaskAction};
 use ballast_model::{
-    Availability, Bytes, Constraint, MilliCpu, Mode, NodeId, ServiceId, ServiceSpec, Timestamp,
-    UpdateOrder,
+    Availability, Bytes, Constraint, Device, DeviceGrant, DeviceRequest, MilliCpu, Mode, NodeId,
+    Policy, ServiceId, ServiceSpec, Timestamp, UpdateOrder,
 };
 use ballast_wire::log::{Batch, Command, StackService};
 use proptest::prelude::*;
@@ -26,6 +26,29 @@ fn small_cluster(nodes: u64) -> Cluster {
         let mut description = description(nth);
         description.capacity.cpu = MilliCpu::from_cores(2);
         description.capacity.memory = Bytes::from_mib(2048);
+        cluster.join(nth, description);
+    }
+    cluster
+}
+
+/// Nodes that have devices of several models, of two kinds, or none.
+fn varied_cluster() -> Cluster {
+    let mut cluster = Cluster::new(0);
+    for nth in 1..=8 {
+        let mut description = description(nth);
+        description.capacity.cpu = MilliCpu::from_cores(4);
+        description.capacity.memory = Bytes::from_mib(4096);
+        let (gpus, model) = match nth {
+            1..=3 => (2, "T4"),
+            4 | 5 => (4, "V100"),
+            6 => (1, "A10"),
+            _ => (0, ""),
+        };
+        let devices = &mut description.capacity.devices;
+        *devices = vec![Device::of("gpu", model); gpus];
+        devices.extend((nth >= 6).then(|| Device::of("fpga", "U250")));
+        let attributes = &mut description.attributes;
+        attributes.insert("gpu.model".to_owned(), model.to_owned());
         cluster.join(nth, description);
     }
     cluster
@@ -259,28 +282,60 @@ fn lead(state: &mut State, command: &Command, seed: u64, now: Timestamp) -> Vec<
     batches
 }
 
-/// Returns where each lane's newest task is bound.
-fn places(state: &State) -> BTreeMap<Lane, Vec<Option<NodeId>>> {
+/// A node, and what a task was granted of its devices.
+type Place = Option<(NodeId, Vec<DeviceGrant>)>;
+
+/// Returns where each lane's tasks are bound. Ports are not told: which ones were handed out lately
+/// only the leader knows that did it.
+fn places(state: &State) -> BTreeMap<Lane, Vec<Place>> {
     let mut places: BTreeMap<Lane, Vec<_>> = BTreeMap::new();
     for service in state.services() {
         for entry in state
             .tasks_of(service.id)
             .filter(|entry| state.occupies(entry))
         {
-            let node = entry.task.binding.as_ref().map(|binding| binding.node);
-            places.entry(entry.lane()).or_default().push(node);
+            let binding = entry.task.binding.as_ref();
+            let place = binding.map(|bound| (bound.node, bound.claim.devices.clone()));
+            places.entry(entry.lane()).or_default().push(place);
         }
     }
     places
 }
 
+/// Returns whole devices and parts of one, or none.
+fn some_devices() -> impl Strategy<Value = DeviceRequest> {
+    let gpus = prop_oneof![
+        (1u8..4, Just(1000u16)),
+        (Just(1), prop::sample::select(vec![150, 250, 400, 500, 750])),
+    ];
+    let kind = prop::sample::select(vec!["gpu", "gpu", "gpu", "fpga"]);
+    let some = (kind, gpus).prop_map(|(kind, (count, milli))| DeviceRequest {
+        kind: kind.to_owned(),
+        count,
+        milli,
+    });
+    prop_oneof![2 => Just(DeviceRequest::default()), 3 => some]
+}
+
 fn some_spec() -> impl Strategy<Value = ServiceSpec> {
-    let names = prop::sample::select(vec!["web", "api", "db", "cron"]);
-    (names, 0u32..7, 0u32..5, 0u64..8, 0u8..4, 0u8..8).prop_map(
-        |(name, replicas, cpu, mem, version, flags)| {
+    let names = prop::sample::select(vec!["web", "api", "db", "cron", "train", "infer"]);
+    let amounts = (0u32..5, 0u64..8, some_devices(), 0u8..8);
+    (names, 0u32..7, amounts, 0u8..4, 0u8..8).prop_map(
+        |(name, replicas, (cpu, mem, devices, choice), version, flags)| {
             let mut spec = changed(spec(name, replicas), &format!("v{version}"));
             spec.task.resources.cpu = MilliCpu(cpu * 300);
             spec.task.resources.memory = Bytes::from_mib(mem * 100);
+            spec.task.resources.devices = devices;
+            let model = match choice {
+                0 => Some("node.attributes.gpu.model==T4"),
+                1 => Some("node.attributes.gpu.model in (T4,A10)"),
+                2 => Some("node.attributes.gpu.model!=V100"),
+                _ => None,
+            };
+            spec.placement.constraints.extend(model.map(constraint));
+            if choice == 3 {
+                spec.placement.policy = Policy::Fgd;
+            }
             if flags & 1 > 0 {
                 let zone: Constraint = constraint("node.labels.zone!=z2");
                 spec.placement.constraints.push(zone);
@@ -300,24 +355,27 @@ fn some_spec() -> impl Strategy<Value = ServiceSpec> {
 }
 
 fn some_stack() -> impl Strategy<Value = Vec<ServiceSpec>> {
-    prop::collection::vec(some_spec(), 0..4).prop_map(|mut specs| {
+    prop::collection::vec(some_spec(), 0..6).prop_map(|mut specs| {
         specs.sort_by(|a, b| a.name.cmp(&b.name));
         specs.dedup_by(|a, b| a.name == b.name);
         specs
     })
 }
 
+/// What came after a stack was deployed.
+type Aftermath = u8;
+
 /// Returns a cluster with a past: stacks that came and went, nodes that were drained, agents that
-/// did some of what they were told.
-fn with_past(past: Vec<(Vec<ServiceSpec>, u8)>) -> Cluster {
-    let mut cluster = small_cluster(4);
+/// did some of what they were told, leaders that followed each other.
+fn with_past(past: Vec<(Vec<ServiceSpec>, Aftermath)>) -> Cluster {
+    let mut cluster = varied_cluster();
     for (specs, event) in past {
         let ids = rand::Rng::next_u64(&mut cluster.rng) >> 8;
         let command = deploy(specs, ids, cluster.now);
         let _ = cluster.apply(&command);
         cluster.settle();
-        let nth = 1 + u64::from(event % 4);
-        match event / 4 % 6 {
+        let nth = 1 + u64::from(event % 8);
+        match event / 8 % 8 {
             0 => cluster.run(),
             1 => {
                 cluster.agents();
@@ -325,7 +383,9 @@ fn with_past(past: Vec<(Vec<ServiceSpec>, u8)>) -> Cluster {
             2 => cluster.availability(nth, Availability::Drain),
             3 => cluster.availability(nth, Availability::Active),
             4 => cluster.status(nth, ballast_model::NodeStatus::Down),
-            _ => cluster.status(nth, ballast_model::NodeStatus::Ready),
+            5 => cluster.status(nth, ballast_model::NodeStatus::Ready),
+            6 => cluster.reconciler = Reconciler::new(&cluster.state),
+            _ => cluster.reconciler.rebuild(&cluster.state),
         }
         cluster.wait(u64::from(event) * 37);
     }
@@ -338,7 +398,7 @@ proptest! {
     /// The same batches and the same bytes; and with other draws still the same places.
     #[test]
     fn prop_plan_is_what_apply_then_does(
-        past in prop::collection::vec((some_stack(), 0u8..48), 0..6),
+        past in prop::collection::vec((some_stack(), 0u8..64), 0..6),
         stack in some_stack(),
         seed: u64,
         other: u64,
@@ -367,7 +427,7 @@ proptest! {
     /// The leader that has led all along does the same as the plan, which begins as a new one.
     #[test]
     fn prop_plan_is_what_the_leader_that_led_all_along_does(
-        past in prop::collection::vec((some_stack(), 0u8..48), 0..6),
+        past in prop::collection::vec((some_stack(), 0u8..64), 0..6),
         stack in some_stack(),
     ) {
         let mut cluster = with_past(past);

@@ -247,6 +247,7 @@ impl Reconciler {
             return Batch::new();
         }
         self.correct(state);
+        self.scheduler.teach(state.learnt());
         let mut plan = Plan::default();
         self.fire(now);
         self.disturbed.clear();
@@ -270,8 +271,19 @@ impl Reconciler {
         for service in std::mem::take(&mut self.turns) {
             self.take_turns(state, service, now, rng, &mut plan);
         }
+        self.learn(state, &plan.create);
         self.place(state, now, rng, &mut plan);
         plan.into_batch(now)
+    }
+
+    /// Lets the scheduler know of the tasks that are about to be made, as applying the batch will.
+    fn learn(&mut self, state: &State, tasks: &[NewTask]) {
+        for task in tasks.iter().filter(|task| task.pinned.is_none()) {
+            if let Some(service) = state.service(task.service) {
+                let (task, placement) = (&service.spec.task, &service.spec.placement);
+                self.scheduler.note(&task.resources, &placement.constraints);
+            }
+        }
     }
 
     fn fire(&mut self, now: Timestamp) {

@@ -33,6 +33,7 @@ use ballast_model::{
     AssignmentId, Event, EventKind, Generation, IngressId, NodeId, Pool, ServiceId, Slot, TaskId,
     Timestamp,
 };
+use ballast_scheduler::Learnt;
 use ballast_wire::join::JoinRole;
 use ballast_wire::log::{ClusterInit, Command};
 use serde::{Deserialize, Serialize};
@@ -69,6 +70,8 @@ pub struct State {
     assignments: BTreeMap<AssignmentId, AssignmentEntry>,
     templates: BTreeMap<(ServiceId, Generation), Template>,
     events: EventLog,
+    /// What has been asked for lately: leaders pack by it, and so alike.
+    learnt: Learnt,
     ignored: u64,
 }
 
@@ -199,6 +202,11 @@ impl State {
     /// Returns what happened.
     pub fn events(&self) -> &EventLog {
         &self.events
+    }
+
+    /// Returns what the scheduler packs devices by: which tasks have been made lately.
+    pub fn learnt(&self) -> &Learnt {
+        &self.learnt
     }
 
     /// Returns how many reports and commands were ignored as illegal or out of date.

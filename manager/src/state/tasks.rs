@@ -54,6 +54,10 @@ impl State {
             self.insert_task(task, new.pinned, out);
             if let Some(service) = self.services.get_mut(&new.service) {
                 service.live += 1;
+                if new.pinned.is_none() {
+                    let (task, placement) = (&service.spec.task, &service.spec.placement);
+                    self.learnt.note(&task.resources, &placement.constraints);
+                }
             }
         }
     }

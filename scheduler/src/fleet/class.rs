@@ -101,6 +101,14 @@ impl ClassTable {
         }
     }
 
+    /// Returns the classes that meet those of these constraints which classes decide.
+    pub(crate) fn allowed_by(&self, constraints: &[Constraint]) -> Allowed {
+        self.allowed(|specimen| {
+            let mut shared = constraints.iter().filter(|c| self.tells(&c.key));
+            shared.all(|constraint| specimen.meets(constraint))
+        })
+    }
+
     /// Returns the constraints that classes do not decide.
     pub(crate) fn loose<'a>(&self, constraints: &'a [Constraint]) -> Vec<&'a Constraint> {
         let loose = |constraint: &&Constraint| !self.tells(&constraint.key);

@@ -38,6 +38,9 @@ pub(crate) struct Fleet {
     classes: ClassTable,
     topologies: Vec<Topology>,
     ledgers: IdMap<ServiceId, Ledger>,
+    /// Kinds of devices, and how many nodes have some.
+    kinds: BTreeMap<String, usize>,
+    kinds_version: u64,
     /// For questions about all nodes; behind a lock, as asking brings it up to date.
     digest: Mutex<Digest>,
 }
@@ -58,6 +61,8 @@ impl Fleet {
             classes: ClassTable::default(),
             topologies: Vec::new(),
             ledgers: IdMap::default(),
+            kinds: BTreeMap::new(),
+            kinds_version: 0,
             digest: Mutex::default(),
         }
     }
@@ -120,6 +125,14 @@ impl Fleet {
         curb(&mut node);
         let class = self.classes.class_of(&node);
         let id = node.id;
+        let before = self.index.at(id).map(|at| &self.entry(at).node);
+        if before.is_none_or(|before| before.offered.devices != node.offered.devices) {
+            let before = before.cloned();
+            self.count_kinds(&node, true);
+            if let Some(before) = before {
+                self.count_kinds(&before, false);
+            }
+        }
         if let Some(at) = self.index.at(id) {
             let entry = self.entry_mut(at);
             if entry.node.incarnation != node.incarnation {
@@ -140,6 +153,29 @@ impl Fleet {
         let at = self.index.at(id).expect("just added");
         self.touch(at);
         self.place_in_topologies(id);
+    }
+
+    /// Counts a node with the kinds of devices that it has.
+    fn count_kinds(&mut self, node: &Node, comes: bool) {
+        let mut kinds: Vec<&str> = node.offered.devices.iter().map(|d| &*d.kind).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        for kind in kinds {
+            let nodes = self.kinds.get(kind).copied().unwrap_or(0);
+            let now = if comes { nodes + 1 } else { nodes - 1 };
+            if now == 0 {
+                self.kinds.remove(kind);
+            } else {
+                self.kinds.insert(kind.to_owned(), now);
+            }
+            self.kinds_version += u64::from(nodes == 0 || now == 0);
+        }
+    }
+
+    /// Returns the kinds of devices that nodes have, in order, and a number that is another one
+    /// whenever they are.
+    pub(crate) fn kinds(&self) -> (impl Iterator<Item = &str>, u64) {
+        (self.kinds.keys().map(String::as_str), self.kinds_version)
     }
 
     fn place_in_topologies(&mut self, id: NodeId) {
@@ -165,6 +201,7 @@ impl Fleet {
         self.touch(at);
         self.changes.note_all();
         let entry = self.entries[at as usize].take().expect("a known node");
+        self.count_kinds(&entry.node, false);
         for &(service, _) in entry.services() {
             let ledger = self.ledgers.get_mut(service).expect("a counted service");
             ledger.forget(at);

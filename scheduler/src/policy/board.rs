@@ -165,7 +165,7 @@ pub(crate) fn weight(measure: Measure, rise: f64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::Allowed;
+    use crate::policy::learnt::Notes;
     use proptest::prelude::*;
 
     fn shapes() -> impl Strategy<Value = Shape> {
@@ -192,12 +192,14 @@ mod tests {
         ) {
             let measure = if published { Measure::Published } else { Measure::Usable };
             let mut board = Board::new(measure);
+            let mut notes = Notes::default();
             let mut workload = Workload::default();
             let mut nodes = [Room::new(32_000, 64, [1000; 4]); 6];
             for (task, node) in tasks {
-                workload.note(task, &Allowed::All);
-                if workload.is_due() {
-                    workload.refresh(&[24.0]);
+                notes.note(task, &[]);
+                if notes.is_due() {
+                    notes.refresh();
+                    workload.take(&notes);
                     board.reweigh();
                 }
                 let id = board.shape(task);

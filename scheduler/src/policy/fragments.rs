@@ -119,10 +119,11 @@ fn enough(shape: &Shape, room: &Room) -> f64 {
 mod tests {
     use super::*;
     use crate::index::Allowed;
+    use crate::policy::learnt::Notes;
     use proptest::prelude::*;
 
     fn workload(shapes: &[(u32, u8, u16)]) -> Workload {
-        let mut workload = Workload::default();
+        let mut notes = Notes::default();
         for &(cpu, count, milli) in shapes {
             let shape = Shape {
                 cpu,
@@ -130,10 +131,10 @@ mod tests {
                 count,
                 milli,
             };
-            workload.note(shape, &Allowed::All);
+            notes.note(shape, &[]);
         }
-        workload.refresh(&[100.0]);
-        workload
+        notes.refresh();
+        Workload::of(&notes, vec![Allowed::All], 1)
     }
 
     /// Returns what is useless in thousandths of a device.
@@ -175,13 +176,21 @@ mod tests {
 
     #[test]
     fn devices_of_a_class_that_a_task_may_not_use_are_of_no_use_to_it() {
-        let mut workload = workload(&[(1000, 1, 1000)]);
-        let shape = workload.typical()[0].shape;
+        let shape = Shape {
+            cpu: 1000,
+            count: 1,
+            milli: 1000,
+            ..Shape::default()
+        };
+        let mut notes = Notes::default();
+        notes.note(shape, &[]);
+        let picky = ["node.labels.zone==z7".parse().expect("a constraint")];
+        for _ in 0..3 {
+            notes.note(shape, &picky);
+        }
+        notes.refresh();
         let others = Allowed::Some([7].into_iter().collect());
-        workload.note(shape, &others);
-        workload.note(shape, &others);
-        workload.note(shape, &others);
-        workload.refresh(&[1.0; 8]);
+        let workload = Workload::of(&notes, vec![Allowed::All, others], 8);
         let room = Room::new(4000, 0, [1000]);
         let of = |class| Measure::Published.of(&room, class, &workload);
         assert!(of(7).abs() < 1e-9);

@@ -50,13 +50,14 @@ impl Groups {
         self.groups.len() >= GROUPS
     }
 
-    /// Files a node, or takes it out. `states` places the rooms of a new group on the boards.
+    /// Files a node, or takes it out; returns the group that it was in and the one that it is in.
+    /// `states` places the rooms of a new group on the boards.
     pub(crate) fn file(
         &mut self,
         node: (NodeId, At),
         rooms: Option<(u32, Vec<(usize, Room)>)>,
         states: impl FnOnce(u32, &[(usize, Room)]) -> Vec<(usize, [u32; 2])>,
-    ) {
+    ) -> (Option<usize>, Option<usize>) {
         let at = node.1 as usize;
         if at >= self.of.len() {
             self.of.resize(at + 1, NOWHERE);
@@ -78,15 +79,18 @@ impl Groups {
                 })
         });
         let before = std::mem::replace(&mut self.of[at], group);
+        let somewhere = |group| Some(group).filter(|group| *group != NOWHERE);
+        let moved = (somewhere(before), somewhere(group));
         if before == group {
-            return;
+            return moved;
         }
-        if before != NOWHERE {
+        if let Some(before) = moved.0 {
             self.leave(before, node);
         }
-        if group != NOWHERE {
+        if let Some(group) = moved.1 {
             self.enter(group, node);
         }
+        moved
     }
 
     fn enter(&mut self, group: usize, node: (NodeId, At)) {

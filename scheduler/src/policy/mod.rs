@@ -18,6 +18,7 @@
 mod board;
 mod fragments;
 mod groups;
+mod learnt;
 mod packer;
 mod search;
 mod shape;
@@ -25,6 +26,7 @@ mod workload;
 
 use ballast_model::{Constraint, Placement, Policy, Resources, TopologyKey};
 
+pub use learnt::Learnt;
 pub(crate) use packer::Packer;
 pub(crate) use search::{Search, Who};
 
@@ -94,12 +96,7 @@ impl Query {
             Spread::Label(label) => Some((fleet.topology(label), label)),
             _ => None,
         };
-        let classes = fleet.classes();
-        let shared = |constraint: &&Constraint| classes.tells(&constraint.key);
-        let allowed = classes.allowed(|specimen| {
-            let mut shared = placement.constraints.iter().filter(shared);
-            shared.all(|constraint| specimen.meets(constraint))
-        });
+        let allowed = fleet.classes().allowed_by(&placement.constraints);
         let order = if spread == Spread::None && !resources.is_empty() {
             Order::Fullest
         } else {

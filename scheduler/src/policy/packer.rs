@@ -4,23 +4,25 @@
 //! ([`Measure`]), plus, for our own policy, a price on devices that tasks with little choice
 //! compete for ([`Workload::contention`]). Among equal nodes the first in the order of ids wins.
 //!
-//! What is typical is learnt from the requests themselves; see `workload`.
+//! What is typical is learnt from the requests themselves; see `learnt`. All else here is worked
+//! out from that and from the nodes as they are, and only remembered: who knows the same chooses
+//! alike, however it came to be known.
 
 use ballast_model::{NodeId, Policy, Resources};
 
 use super::board::{Board, ShapeId};
 use super::fragments::Measure;
 use super::groups::{Group, Groups};
+use super::learnt::{KINDS, Learnt};
 use super::shape::{DEVICES, Room, Shape, WHOLE, mib};
-use super::workload::Workload;
+use super::workload::{Free, Workload};
 use crate::fleet::{Changes, ClassTable};
 use crate::index::{Allowed, Amounts, Ask, At, Classes, Index, Remains, remaining};
 
-/// Kinds of devices that are learnt; tasks that want further ones are packed by fullness.
-pub(crate) const KINDS: usize = 8;
 /// A class that is wanted by this much more than the least wanted one costs nothing yet.
 const SLACK: f64 = 0.05;
-/// What was learnt of one kind of device.
+
+/// One kind of device of the fleet, and what is worked out for it.
 #[derive(Debug)]
 struct Kind {
     name: String,
@@ -28,11 +30,27 @@ struct Kind {
     boards: [Board; 2],
     /// Which classes the masks and the reaches are of.
     version: Option<u64>,
+    /// Which typical tasks and how many reaches the workload is of; none if it is out of date.
+    learnt: Option<(u64, usize)>,
     /// Which devices of a node are of this kind, a bit each, by class.
     masks: Vec<u16>,
+    /// What the open nodes of each class have free.
+    free: Vec<Free>,
 }
 
 impl Kind {
+    fn new(name: String) -> Self {
+        Self {
+            name,
+            workload: Workload::default(),
+            boards: [Measure::Usable, Measure::Published].map(Board::new),
+            version: None,
+            learnt: None,
+            masks: Vec::new(),
+            free: Vec::new(),
+        }
+    }
+
     /// Takes in which classes there are.
     fn know(&mut self, classes: &ClassTable) {
         let mask = |class| {
@@ -43,15 +61,36 @@ impl Kind {
         };
         let count = u32::try_from(classes.len()).expect("few classes");
         self.masks = (0..count).map(mask).collect();
-        self.workload.forget_reaches();
         self.boards.iter_mut().for_each(Board::forget);
+    }
+
+    /// Takes in what was learnt, if that is news; `anew`: the classes are others.
+    fn learn(&mut self, learnt: &Learnt, classes: &ClassTable, anew: bool) {
+        let notes = learnt.kind(&self.name);
+        let now = notes.map_or((0, 0), |n| (n.refreshed(), n.reaches().len()));
+        let before = self.learnt.replace(now);
+        if before == Some(now) && !anew {
+            return;
+        }
+        self.workload.know(notes, classes);
+        if before.is_none_or(|before| before.0 != now.0) {
+            match notes {
+                Some(notes) => self.workload.take(notes),
+                None => self.workload.forget(),
+            }
+            self.boards.iter_mut().for_each(Board::reweigh);
+        }
     }
 }
 
-/// The packing policies and what they have learnt.
+/// The packing policies, what they have learnt, and what is remembered of nodes.
 #[derive(Debug, Default)]
 pub(crate) struct Packer {
+    learnt: Learnt,
+    /// The kinds that nodes have.
     kinds: Vec<Kind>,
+    /// Which of the fleet's lists of kinds these are.
+    kinds_version: u64,
     groups: Groups,
     /// Groups that fit, for one decision: cost, the first node, the group.
     found: Vec<(i64, NodeId, usize)>,
@@ -70,31 +109,56 @@ pub(crate) struct Task {
 }
 
 impl Packer {
-    /// Returns whether a request is packed here: a policy says so, and it wants devices, or devices
-    /// that others want may be near what it takes.
-    pub(crate) fn concerns(&self, policy: Policy, wanted: &Resources) -> bool {
-        let known = self
-            .kinds
-            .iter()
-            .any(|kind| kind.name == wanted.devices.kind);
-        match policy {
-            Policy::Binpack | Policy::Spread => false,
-            Policy::Auto | Policy::Fgd if wanted.devices.count > 0 => {
-                known || self.kinds.len() < KINDS
-            }
-            Policy::Auto | Policy::Fgd => !self.kinds.is_empty() && !wanted.is_empty(),
+    /// Returns what was learnt.
+    pub(crate) const fn learnt(&self) -> &Learnt {
+        &self.learnt
+    }
+
+    /// Knows this from now on, and nothing else.
+    pub(crate) fn teach(&mut self, learnt: &Learnt) {
+        self.learnt = learnt.clone();
+        for kind in &mut self.kinds {
+            kind.learnt = None;
         }
     }
 
-    /// Takes in what a request is about: the classes there are, and its kind of device.
-    pub(crate) fn know(&mut self, wanted: &Resources, classes: &ClassTable) {
-        self.meet(wanted);
+    /// Notes that a task was asked for; see [`Learnt::note`].
+    pub(crate) fn note(&mut self, wanted: &Resources, constraints: &[ballast_model::Constraint]) {
+        self.learnt.note(wanted, constraints);
+    }
+
+    /// Returns whether a request is packed here: a policy says so, and it wants devices, or devices
+    /// that others want may be near what it takes.
+    pub(crate) fn concerns(&self, policy: Policy, wanted: &Resources) -> bool {
+        let packs = match policy {
+            Policy::Binpack | Policy::Spread => false,
+            Policy::Auto | Policy::Fgd => !wanted.is_empty() && !self.kinds.is_empty(),
+        };
+        let mut kinds = self.kinds.iter();
+        packs && (wanted.devices.count == 0 || kinds.any(|kind| kind.name == wanted.devices.kind))
+    }
+
+    /// Takes in which kinds of devices the fleet has, and the number of that list. Tasks that want
+    /// others than the first [`KINDS`] are packed by fullness.
+    pub(crate) fn meet<'a>(&mut self, kinds: impl Iterator<Item = &'a str>, version: u64) {
+        if self.kinds_version != version {
+            self.kinds_version = version;
+            let kinds = kinds.take(KINDS).map(str::to_owned);
+            self.kinds = kinds.map(Kind::new).collect();
+            self.groups.clear();
+        }
+    }
+
+    /// Takes in which classes there are, and what was learnt lately.
+    pub(crate) fn know(&mut self, classes: &ClassTable) {
         for kind in &mut self.kinds {
-            if kind.version != Some(classes.version()) {
+            let anew = kind.version != Some(classes.version());
+            if anew {
                 kind.version = Some(classes.version());
                 kind.know(classes);
                 self.groups.clear();
             }
+            kind.learn(&self.learnt, classes, anew);
         }
     }
 
@@ -117,6 +181,10 @@ impl Packer {
             }
         } else {
             self.groups.clear();
+            for kind in &mut self.kinds {
+                kind.free.clear();
+                kind.free.resize(kind.masks.len(), Free::default());
+            }
             for at in index.iter() {
                 self.file(index, at);
             }
@@ -135,7 +203,7 @@ impl Packer {
         // Nodes without devices are the business of the index.
         let rooms = (line.is_open() && !rooms.is_empty()).then_some((class, rooms));
         let kinds = &mut self.kinds;
-        self.groups.file((index.id(at), at), rooms, |class, rooms| {
+        let (before, now) = self.groups.file((index.id(at), at), rooms, |class, rooms| {
             let state = |&(place, room): &(usize, Room)| {
                 let boards = &mut kinds[place].boards;
                 let states = boards.each_mut().map(|board| board.state(room, class));
@@ -143,65 +211,27 @@ impl Packer {
             };
             rooms.iter().map(state).collect()
         });
-    }
-
-    fn meet(&mut self, wanted: &Resources) {
-        let name = &wanted.devices.kind;
-        let known = self.kinds.iter().any(|kind| kind.name == *name);
-        if wanted.devices.count > 0 && !known && self.kinds.len() < KINDS {
-            self.kinds.push(Kind {
-                name: name.clone(),
-                workload: Workload::default(),
-                boards: [Measure::Usable, Measure::Published].map(Board::new),
-                version: None,
-                masks: Vec::new(),
-            });
+        if before != now {
+            self.count(before, false);
+            self.count(now, true);
         }
     }
 
-    /// Notes that a task was asked for that may go to these classes.
-    pub(crate) fn note(&mut self, wanted: &Resources, allowed: &Allowed) {
-        let kind = self
-            .kinds
-            .iter_mut()
-            .find(|kind| kind.name == wanted.devices.kind);
-        if let Some(kind) = kind.filter(|_| wanted.devices.count > 0) {
-            kind.workload.note(shape(wanted, &kind.name), allowed);
-        }
-    }
-
-    /// Notes a task that runs already: what is asked for next may be like it.
-    pub(crate) fn recall(&mut self, wanted: &Resources) {
-        if wanted.devices.count > 0 {
-            self.meet(wanted);
-            self.note(wanted, &Allowed::All);
-        }
-    }
-
-    /// Learns from what was noted, if it is time.
-    ///
-    /// # Complexity
-    /// The groups of nodes that are alike.
-    pub(crate) fn learn(&mut self) {
-        for (place, kind) in self.kinds.iter_mut().enumerate() {
-            let is_due = kind.workload.is_due();
-            if !is_due && !kind.workload.is_contention_due() {
-                continue;
-            }
-            let mut free = vec![0.0; kind.masks.len()];
-            for (_, group) in self.groups.live() {
-                let state = group.states.iter().find(|(of, _)| *of == place);
-                if let Some((_, [state, _])) = state {
-                    let devices = f64::from(kind.boards[0].room(*state).free()) / f64::from(WHOLE);
-                    let nodes = u32::try_from(group.nodes.len()).unwrap_or(u32::MAX);
-                    free[group.class as usize] += devices * f64::from(nodes);
-                }
-            }
-            if is_due {
-                kind.workload.refresh(&free);
-                kind.boards.iter_mut().for_each(Board::reweigh);
+    /// Counts a node of a group in or out.
+    fn count(&mut self, group: Option<usize>, comes: bool) {
+        let Some(group) = group.map(|group| self.groups.get(group)) else {
+            return;
+        };
+        for &(kind, [state, _]) in &group.states {
+            let kind = &mut self.kinds[kind];
+            let milli = u64::from(kind.boards[0].room(state).free());
+            let free = &mut kind.free[group.class as usize];
+            if comes {
+                free.nodes += 1;
+                free.milli += milli;
             } else {
-                kind.workload.contend(&free);
+                free.nodes -= 1;
+                free.milli -= milli;
             }
         }
     }
@@ -215,9 +245,9 @@ impl Packer {
         let mut prices = Vec::new();
         let mut shapes = Vec::with_capacity(self.kinds.len());
         for kind in &mut self.kinds {
-            let shape = shape(wanted, &kind.name);
+            let shape = Shape::of(wanted, &kind.name);
             if shape.count > 0 && measure == Measure::Usable {
-                prices = prices_of(kind, &shape, allowed);
+                prices = prices_of(kind, &self.learnt, &shape, allowed);
             }
             shapes.push((shape, kind.boards[measure as usize].shape(shape)));
         }
@@ -322,37 +352,27 @@ fn room(free: Amounts, remains: &Remains, mask: u16) -> Room {
     Room::new(cpu, memory, places.map(|place| remaining(remains, place)))
 }
 
-/// Returns what a request wants, seen from one kind of device.
-fn shape(wanted: &Resources, kind: &str) -> Shape {
-    let devices = &wanted.devices;
-    let (count, milli) = if devices.kind == kind {
-        (devices.count, devices.milli)
-    } else {
-        (0, 0)
-    };
-    Shape {
-        cpu: wanted.cpu.0,
-        memory: mib(wanted.memory.0, true),
-        count,
-        milli,
-    }
-}
-
 /// Returns what the devices of a task cost by class: as much as they are more contended than in the
 /// class that it can have with the least contention.
-fn prices_of(kind: &Kind, shape: &Shape, allowed: &Allowed) -> Vec<i64> {
-    let classes = || (0u32..).zip(&kind.masks).filter(|(_, mask)| **mask != 0);
+fn prices_of(kind: &Kind, learnt: &Learnt, shape: &Shape, allowed: &Allowed) -> Vec<i64> {
+    let contention = kind
+        .workload
+        .contention(learnt.kind(&kind.name), &kind.free);
+    let classes = || {
+        let classes = (0u32..).zip(contention.iter().copied()).zip(&kind.masks);
+        let of_kind = classes.filter(|(_, mask)| **mask != 0);
+        of_kind.filter_map(|((class, wanted), _)| Some((class, wanted?)))
+    };
     let least = classes()
         .filter(|(class, _)| allowed.contains(*class))
-        .map(|(class, _)| kind.workload.contention(class))
-        .min_by(f64::total_cmp)
-        .filter(|least| *least > 0.0);
+        .map(|(_, contention)| contention)
+        .min_by(f64::total_cmp);
     let Some(least) = least else {
         return Vec::new();
     };
     let mut prices = vec![0; kind.masks.len()];
-    for (class, _) in classes() {
-        let more = (kind.workload.contention(class) / least - 1.0 - SLACK).max(0.0);
+    for (class, contention) in classes() {
+        let more = (contention / least - 1.0 - SLACK).max(0.0);
         let price = more * f64::from(shape.total()) / f64::from(WHOLE);
         prices[class as usize] = super::board::weight(Measure::Usable, price);
     }

@@ -1,5 +1,8 @@
 //! What a node has left and what a task wants, as the packing policies see them.
 
+use ballast_model::Resources;
+use serde::{Deserialize, Serialize};
+
 /// Devices of one kind on one node.
 pub(crate) const DEVICES: usize = ballast_model::limits::DEVICES_PER_NODE;
 /// All of a device, in thousandths.
@@ -8,7 +11,9 @@ pub(crate) const WHOLE: u16 = 1000;
 const MIB: u64 = 1 << 20;
 
 /// What one task wants: CPU, memory, and devices of the kind that is looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 pub(crate) struct Shape {
     /// Thousandths of a core.
     pub cpu: u32,
@@ -38,6 +43,22 @@ pub(crate) fn mib(bytes: u64, up: bool) -> u32 {
 }
 
 impl Shape {
+    /// Returns what a request wants, seen from one kind of device.
+    pub(crate) fn of(wanted: &Resources, kind: &str) -> Self {
+        let devices = &wanted.devices;
+        let (count, milli) = if devices.kind == kind {
+            (devices.count, devices.milli)
+        } else {
+            (0, 0)
+        };
+        Self {
+            cpu: wanted.cpu.0,
+            memory: mib(wanted.memory.0, true),
+            count,
+            milli,
+        }
+    }
+
     /// Returns thousandths of devices in all.
     pub(crate) const fn total(&self) -> u32 {
         self.count as u32 * self.milli as u32
