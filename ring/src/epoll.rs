@@ -13,13 +13,14 @@ use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags, sockopt};
+use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags};
 
 use crate::error::RingError;
 use crate::handler::Handler;
 use crate::io::Io;
 use crate::options::Options;
 use crate::sockets::{Fin, Role, Socket};
+use crate::tell::{end, fail, finish_connect, send_failed};
 use crate::timers::Alarm;
 use crate::token::Token;
 use crate::waker::Waker;
@@ -260,19 +261,6 @@ impl Epoll {
     }
 }
 
-fn finish_connect<H: Handler>(io: &mut Io, handler: &mut H, token: Token) {
-    let Some(socket) = io.sockets.get_mut(token) else {
-        return;
-    };
-    match sockopt::socket_error(&socket.fd) {
-        Ok(Ok(())) => {
-            socket.connecting = false;
-            handler.connected(io, token, Ok(()));
-        }
-        Ok(Err(errno)) | Err(errno) => fail(io, handler, token, errno),
-    }
-}
-
 fn accept<H: Handler>(io: &mut Io, handler: &mut H, listener: Token) {
     for _ in 0..ROUNDS {
         let full = io.sockets.is_full();
@@ -323,47 +311,4 @@ fn send<H: Handler>(io: &mut Io, handler: &mut H, token: Token) {
         }
     }
     handler.sent(io, token);
-}
-
-/// What was received before the connection broke is told first, if it is wanted.
-fn send_failed<H: Handler>(io: &mut Io, handler: &mut H, token: Token, errno: Errno) {
-    let Some(socket) = io.sockets.get_mut(token) else {
-        return;
-    };
-    socket.out.clear(&mut io.pool);
-    if socket.receiving && !socket.ended && !socket.detaching {
-        socket.broken = Some(errno);
-        socket.readable = true;
-        socket.hung_up = true;
-    } else {
-        fail(io, handler, token, errno);
-    }
-}
-
-/// The stream has ended: by a FIN, or because a send has failed and all that was there is told.
-fn end<H: Handler>(io: &mut Io, handler: &mut H, token: Token) {
-    let Some(socket) = io.sockets.get_mut(token) else {
-        return;
-    };
-    if let Some(errno) = socket.broken {
-        return fail(io, handler, token, errno);
-    }
-    socket.ended = true;
-    socket.receiving = false;
-    handler.ended(io, token, Ok(()));
-}
-
-/// Closes what is broken, and tells.
-fn fail<H: Handler>(io: &mut Io, handler: &mut H, token: Token, errno: Errno) {
-    let Some(socket) = io.sockets.get_mut(token) else {
-        return;
-    };
-    let (connecting, role) = (socket.connecting, socket.role);
-    io.close(token);
-    let error = io::Error::from(errno);
-    match role {
-        Role::Listener => handler.accept_failed(io, token, error),
-        _ if connecting => handler.connected(io, token, Err(error)),
-        _ => handler.ended(io, token, Err(error)),
-    }
 }

@@ -1,6 +1,6 @@
 //! What can be asked of a ring.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -32,8 +32,10 @@ pub struct Io {
     pub(crate) marked: VecDeque<Token>,
     /// Listeners that wait for a slot.
     pub(crate) starved: Vec<Token>,
-    /// Sockets that are gone for their user, and that the kernel may still be busy with.
-    pub(crate) leaving: Vec<(Token, Socket)>,
+    /// Sockets that are gone for their user, and that the kernel is still busy with.
+    pub(crate) leaving: HashMap<Token, Socket>,
+    /// Those of them that the kernel was not told of.
+    pub(crate) parting: Vec<Token>,
 }
 
 impl Io {
@@ -46,7 +48,8 @@ impl Io {
             pool: Pool::default(),
             marked: VecDeque::new(),
             starved: Vec::new(),
-            leaving: Vec::new(),
+            leaving: HashMap::new(),
+            parting: Vec::new(),
         }
     }
 
@@ -250,7 +253,8 @@ impl Io {
     /// Drops a socket that was taken out, at once or when the kernel has done with it.
     fn leave(&mut self, token: Token, mut socket: Socket) {
         if socket.busy() {
-            self.leaving.push((token, socket));
+            self.leaving.insert(token, socket);
+            self.parting.push(token);
         } else {
             socket.out.clear(&mut self.pool);
         }
@@ -297,6 +301,12 @@ impl Io {
             socket.waiting = false;
             self.mark(listener);
         }
+    }
+
+    /// Returns everything whose memory the kernel may hold.
+    pub(crate) fn forget(&mut self) -> impl Sized + use<> {
+        let sockets = std::mem::replace(&mut self.sockets, Sockets::new(0));
+        (sockets, std::mem::take(&mut self.leaving))
     }
 
     /// Returns how long a turn may wait.

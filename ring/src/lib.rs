@@ -7,7 +7,7 @@
 //! no memory of the user's is ever in the kernel's hands.
 //!
 //! - `io`, `handler`, `options`, `token`, `error`: what the user sees.
-//! - `ring`: the loop; `epoll`: its drivers.
+//! - `ring`: the loop; `epoll`, `uring`: its drivers; `tell`: what both tell alike.
 //! - `sockets`: slots with generations, and what is wanted of each; `outbox`: what is to be sent;
 //!   `timers`: a wheel; `waker`: an eventfd; `open`: how sockets begin.
 //!
@@ -22,8 +22,10 @@ mod options;
 mod outbox;
 mod ring;
 mod sockets;
+mod tell;
 mod timers;
 mod token;
+mod uring;
 mod waker;
 
 pub use error::{IoError, RingError};

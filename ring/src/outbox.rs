@@ -110,6 +110,17 @@ impl Outbox {
         });
     }
 
+    /// Lends what is to be sent next to the kernel, until [`Outbox::returned`].
+    pub fn lend(&mut self) -> Option<&[u8]> {
+        self.lent = !self.chunks.is_empty();
+        self.front()
+    }
+
+    /// The kernel has done with what was lent.
+    pub fn returned(&mut self) {
+        self.lent = false;
+    }
+
     /// Returns what is to be sent next.
     pub fn front(&self) -> Option<&[u8]> {
         self.chunks.front().map(|chunk| &chunk.data[chunk.taken..])

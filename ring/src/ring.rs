@@ -10,6 +10,7 @@ use crate::error::RingError;
 use crate::handler::Handler;
 use crate::io::Io;
 use crate::options::{Backend, Options};
+use crate::uring::Uring;
 use crate::waker::Waker;
 
 /// An event loop of one thread.
@@ -27,6 +28,7 @@ pub struct Ring {
 
 enum Driver {
     Epoll(Epoll),
+    Uring(Box<Uring>),
 }
 
 impl Ring {
@@ -36,16 +38,24 @@ impl Ring {
     /// Says which requirement fails. `Backend::Auto` fails only if epoll does, too.
     pub fn new(options: &Options) -> Result<Ring, RingError> {
         options.validate()?;
-        if options.backend == Backend::IoUring {
-            return Err(RingError::Options("there is no io_uring driver yet"));
-        }
         let waker = Waker::new()?;
-        let driver = Driver::Epoll(Epoll::new(options, waker.clone())?);
+        let mut fallback = None;
+        let uring = match options.backend {
+            Backend::Epoll => None,
+            Backend::IoUring => Some(Uring::new(options, waker.clone())?),
+            Backend::Auto => Uring::new(options, waker.clone())
+                .map_err(|error| fallback = Some(error))
+                .ok(),
+        };
+        let driver = match uring {
+            Some(uring) => Driver::Uring(Box::new(uring)),
+            None => Driver::Epoll(Epoll::new(options, waker.clone())?),
+        };
         Ok(Ring {
             io: Io::new(options.sockets),
             driver,
             waker,
-            fallback: None,
+            fallback,
             thread: PhantomData,
         })
     }
@@ -54,6 +64,7 @@ impl Ring {
     pub fn backend(&self) -> Backend {
         match self.driver {
             Driver::Epoll(_) => Backend::Epoll,
+            Driver::Uring(_) => Backend::IoUring,
         }
     }
 
@@ -83,6 +94,18 @@ impl Ring {
     pub fn turn(&mut self, handler: &mut impl Handler, until: Option<Instant>) -> io::Result<()> {
         match &mut self.driver {
             Driver::Epoll(epoll) => epoll.turn(&mut self.io, handler, until),
+            Driver::Uring(uring) => uring.turn(&mut self.io, handler, until),
+        }
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        if let Driver::Uring(uring) = &mut self.driver
+            && !uring.quiesce()
+        {
+            // The kernel may still read what is queued: better lost than used again.
+            std::mem::forget(self.io.forget());
         }
     }
 }

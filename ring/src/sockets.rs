@@ -1,5 +1,6 @@
 //! The slots of a ring's sockets.
 
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
@@ -22,6 +23,47 @@ pub(crate) enum Fin {
     /// Once the queue is empty.
     Wanted,
     Sent,
+}
+
+/// A set of operations of one socket.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Flight(u8);
+
+impl Flight {
+    pub const NONE: Flight = Flight(0);
+    pub const RECEIVE: Flight = Flight(1);
+    pub const SEND: Flight = Flight(2);
+    pub const CONNECT: Flight = Flight(4);
+    pub const ACCEPT: Flight = Flight(8);
+    pub const EACH: [Flight; 4] = [Self::RECEIVE, Self::SEND, Self::CONNECT, Self::ACCEPT];
+
+    pub fn has(self, operation: Flight) -> bool {
+        self.0 & operation.0 != 0
+    }
+
+    pub fn add(&mut self, operation: Flight) {
+        self.0 |= operation.0;
+    }
+
+    pub fn remove(&mut self, operation: Flight) {
+        self.0 &= !operation.0;
+    }
+
+    pub fn bits(self) -> u8 {
+        self.0
+    }
+
+    pub fn from_bits(bits: u8) -> Flight {
+        Flight(bits)
+    }
+}
+
+/// What the kernel had received when it was told to pause, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    pub data: VecDeque<Vec<u8>>,
+    /// How it ended, after all that.
+    pub end: Option<Result<(), Errno>>,
 }
 
 /// What its user wants of a socket, and what its driver knows of it.
@@ -48,7 +90,11 @@ pub(crate) struct Socket {
     /// A listener that waits for descriptors, memory or slots.
     pub waiting: bool,
     /// io_uring: operations that the kernel has not finished.
-    pub flight: u8,
+    pub flight: Flight,
+    /// io_uring: those that it was told to cancel.
+    pub cancelling: Flight,
+    /// io_uring: what came while the socket was paused.
+    pub held: Option<Box<Held>>,
     /// epoll: bytes, an end or an error may be there to be read.
     pub readable: bool,
     /// epoll: the peer has ended or broken the connection, so that a short read is not the last.
@@ -72,7 +118,9 @@ impl Socket {
             out: Outbox::default(),
             registered: false,
             waiting: false,
-            flight: 0,
+            flight: Flight::NONE,
+            cancelling: Flight::NONE,
+            held: None,
             readable: false,
             hung_up: false,
             writable: true,
@@ -81,7 +129,7 @@ impl Socket {
 
     /// Returns whether the kernel may still use its memory.
     pub fn busy(&self) -> bool {
-        self.flight != 0
+        self.flight != Flight::NONE
     }
 
     /// Returns whether what is sent now can still go out.

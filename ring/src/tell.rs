@@ -1,0 +1,69 @@
+//! What both drivers tell in the same way.
+
+use std::io;
+
+use rustix::io::Errno;
+use rustix::net::sockopt;
+
+use crate::handler::Handler;
+use crate::io::Io;
+use crate::sockets::Role;
+use crate::token::Token;
+
+/// An attempt to connect has come to an end.
+pub(crate) fn finish_connect<H: Handler>(io: &mut Io, handler: &mut H, token: Token) {
+    let Some(socket) = io.sockets.get_mut(token) else {
+        return;
+    };
+    match sockopt::socket_error(&socket.fd) {
+        Ok(Ok(())) => {
+            socket.connecting = false;
+            handler.connected(io, token, Ok(()));
+        }
+        Ok(Err(errno)) | Err(errno) => fail(io, handler, token, errno),
+    }
+}
+
+/// What was received before the connection broke is told first, if it is wanted.
+pub(crate) fn send_failed<H: Handler>(io: &mut Io, handler: &mut H, token: Token, errno: Errno) {
+    let Some(socket) = io.sockets.get_mut(token) else {
+        return;
+    };
+    socket.out.clear(&mut io.pool);
+    if socket.receiving && !socket.ended && !socket.detaching {
+        socket.broken = Some(errno);
+        socket.readable = true;
+        socket.hung_up = true;
+        io.mark(token);
+    } else {
+        fail(io, handler, token, errno);
+    }
+}
+
+/// The stream has ended: by a FIN, or because a send has failed and all that was there is told.
+pub(crate) fn end<H: Handler>(io: &mut Io, handler: &mut H, token: Token) {
+    let Some(socket) = io.sockets.get_mut(token) else {
+        return;
+    };
+    if let Some(errno) = socket.broken {
+        return fail(io, handler, token, errno);
+    }
+    socket.ended = true;
+    socket.receiving = false;
+    handler.ended(io, token, Ok(()));
+}
+
+/// Closes what is broken, and tells.
+pub(crate) fn fail<H: Handler>(io: &mut Io, handler: &mut H, token: Token, errno: Errno) {
+    let Some(socket) = io.sockets.get_mut(token) else {
+        return;
+    };
+    let (connecting, role) = (socket.connecting, socket.role);
+    io.close(token);
+    let error = io::Error::from(errno);
+    match role {
+        Role::Listener => handler.accept_failed(io, token, error),
+        _ if connecting => handler.connected(io, token, Err(error)),
+        _ => handler.ended(io, token, Err(error)),
+    }
+}

@@ -1,0 +1,140 @@
+//! The buffers into which the kernel receives.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::io;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use io_uring::Submitter;
+use io_uring::types::BufRingEntry;
+
+/// The group of the one buffer ring that there is.
+pub(crate) const GROUP: u16 = 0;
+/// What the kernel wants the ring of entries to be aligned to.
+const PAGE: usize = 4096;
+
+/// Buffers, and the ring of entries by which they are handed to the kernel.
+///
+/// A buffer is in the kernel's hands from [`Arena::give_back`] (at first all are) until a
+/// completion names it, and in ours from then on until it is given back. Nothing but
+/// [`Arena::lent`] looks into one.
+#[derive(Debug)]
+pub(crate) struct Arena {
+    entries: NonNull<BufRingEntry>,
+    memory: NonNull<u8>,
+    count: u16,
+    /// Bytes of each buffer.
+    bytes: u32,
+    tail: u16,
+    /// How many the kernel has; the others are being looked at.
+    given: u16,
+}
+
+impl Arena {
+    /// Returns `count` buffers, a power of two, of `bytes` each, all of which are the kernel's as
+    /// soon as they are registered.
+    pub fn new(count: u16, bytes: u32) -> Arena {
+        let mut arena = Arena {
+            entries: allocate(entries_layout(count)).cast(),
+            memory: allocate(memory_layout(count, bytes)),
+            count,
+            bytes,
+            tail: 0,
+            given: 0,
+        };
+        for id in 0..count {
+            arena.give_back(id);
+        }
+        arena
+    }
+
+    /// Makes the buffers the kernel's.
+    ///
+    /// # Safety
+    /// The arena must live until it is unregistered, with nothing in flight that could use it, or
+    /// for ever.
+    pub unsafe fn register(&self, submitter: &Submitter<'_>) -> io::Result<()> {
+        let address = self.entries.as_ptr() as u64;
+        // SAFETY: the entries are `count` long, aligned to a page, and live as the caller promises.
+        unsafe { submitter.register_buf_ring_with_flags(address, self.count, GROUP, 0) }
+    }
+
+    /// Returns the first `length` bytes of a buffer that a completion has just named.
+    pub fn lent(&mut self, id: u16, length: usize) -> &mut [u8] {
+        assert!(id < self.count, "a buffer of this ring");
+        assert!(length <= self.bytes as usize, "within the buffer");
+        let address = self.address(id);
+        // SAFETY: the range is within the allocation by the assertions and was zeroed at first;
+        // the kernel has done with it, since its completion named it, and gets it again only by
+        // `give_back`, which needs this borrow to have ended.
+        unsafe { std::slice::from_raw_parts_mut(address, length) }
+    }
+
+    /// Hands a buffer to the kernel.
+    pub fn give_back(&mut self, id: u16) {
+        assert!(id < self.count, "a buffer of this ring");
+        debug_assert!(self.given < self.count, "each buffer is given back once");
+        let slot = usize::from(self.tail & (self.count - 1));
+        // SAFETY: `slot` is below `count`, and the kernel reads entries only between its head and
+        // the tail, where this one is not yet. The setters write single fields, so that the tail,
+        // which lies in the first entry, stays as it is.
+        unsafe {
+            let entry = &mut *self.entries.as_ptr().add(slot);
+            entry.set_addr(self.address(id) as u64);
+            entry.set_len(self.bytes);
+            entry.set_bid(id);
+        }
+        self.tail = self.tail.wrapping_add(1);
+        self.given += 1;
+        // SAFETY: the first entry exists and is zeroed; the tail in it is two bytes, aligned, and
+        // written by nobody else.
+        unsafe {
+            let tail = BufRingEntry::tail(self.entries.as_ptr()).cast_mut();
+            // Release: the kernel reads the tail before the entry.
+            AtomicU16::from_ptr(tail).store(self.tail, Ordering::Release);
+        }
+    }
+
+    /// A completion named a buffer: it is ours.
+    pub fn taken(&mut self) {
+        self.given -= 1;
+    }
+
+    /// Returns whether every buffer is the kernel's.
+    pub fn is_whole(&self) -> bool {
+        self.given == self.count
+    }
+
+    fn address(&self, id: u16) -> *mut u8 {
+        let offset = usize::from(id) * self.bytes as usize;
+        // SAFETY: `id` is below `count`, so that the offset is within the allocation.
+        unsafe { self.memory.as_ptr().add(offset) }
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        // SAFETY: both were allocated with these layouts; the kernel has given them up, as whoever
+        // registered them promised.
+        unsafe {
+            dealloc(self.entries.as_ptr().cast(), entries_layout(self.count));
+            dealloc(self.memory.as_ptr(), memory_layout(self.count, self.bytes));
+        }
+    }
+}
+
+fn entries_layout(count: u16) -> Layout {
+    let bytes = usize::from(count) * size_of::<BufRingEntry>();
+    Layout::from_size_align(bytes, PAGE).expect("half a MiB at most")
+}
+
+fn memory_layout(count: u16, bytes: u32) -> Layout {
+    let bytes = usize::from(count) * bytes as usize;
+    Layout::from_size_align(bytes, PAGE).expect("2^45 bytes at most")
+}
+
+fn allocate(layout: Layout) -> NonNull<u8> {
+    // SAFETY: no layout is empty, for there is at least one buffer of one byte.
+    let memory = unsafe { alloc_zeroed(layout) };
+    NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout))
+}

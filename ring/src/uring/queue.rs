@@ -1,0 +1,287 @@
+//! The queues that are shared with the kernel, and the names of operations in them.
+
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
+use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
+use rustix::io::Errno;
+
+use super::arena::{Arena, GROUP};
+use crate::error::RingError;
+use crate::options::{Batch, Options};
+use crate::sockets::Flight;
+use crate::token::{INDEX_BITS, Token};
+
+/// Completions that fit, for each operation that is submitted at a time: one operation of many
+/// shots completes often. What does not fit waits in the kernel.
+const COMPLETIONS: u32 = 8;
+/// How long a ring that is dropped waits for the kernel.
+const LONGEST_GOODBYE: Duration = Duration::from_secs(1);
+
+/// Who an operation is for.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Name {
+    Socket(Flight, Token),
+    Waker,
+    /// The cancellation of something.
+    Cancel,
+}
+
+const WAKER: u64 = 0xFE << INDEX_BITS;
+const CANCEL: u64 = 0xFF << INDEX_BITS;
+
+impl Name {
+    /// A word: generation, operation, index.
+    fn bits(self) -> u64 {
+        match self {
+            Name::Socket(operation, token) => {
+                token.bits() | u64::from(operation.bits()) << INDEX_BITS
+            }
+            Name::Waker => WAKER,
+            Name::Cancel => CANCEL,
+        }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "a word is taken apart")]
+    fn from_bits(bits: u64) -> Name {
+        match bits {
+            WAKER => Name::Waker,
+            CANCEL => Name::Cancel,
+            _ => {
+                let operation = Flight::from_bits((bits >> INDEX_BITS) as u8);
+                Name::Socket(operation, Token::from_bits(bits & !(0xFF << INDEX_BITS)))
+            }
+        }
+    }
+}
+
+/// A completion, taken out of the queue.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Done {
+    pub name: Name,
+    pub result: Result<u32, Errno>,
+    /// Further completions of the same operation follow.
+    pub more: bool,
+    /// The buffer that holds what was received.
+    pub buffer: Option<u16>,
+}
+
+impl Done {
+    fn new(entry: &cqueue::Entry) -> Done {
+        let result = u32::try_from(entry.result());
+        Done {
+            name: Name::from_bits(entry.user_data()),
+            result: result.map_err(|_| Errno::from_raw_os_error(-entry.result())),
+            more: cqueue::more(entry.flags()),
+            buffer: cqueue::buffer_select(entry.flags()),
+        }
+    }
+
+    /// Returns the connection, if this is of an accept that was not told of yet.
+    ///
+    /// # Safety
+    /// Each completion is asked once.
+    pub unsafe fn connection(&self) -> Option<OwnedFd> {
+        let (Name::Socket(Flight::ACCEPT, _), Ok(fd)) = (self.name, self.result) else {
+            return None;
+        };
+        let fd = i32::try_from(fd).ok()?;
+        // SAFETY: the kernel has just opened it for us, and nobody else knows it.
+        Some(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+}
+
+/// The queue has no room, and the kernel takes nothing before completions are taken out.
+#[derive(Debug)]
+pub(crate) struct Full;
+
+/// The rings of submissions and completions, and the memory that the kernel receives into.
+pub(crate) struct Queue {
+    ring: IoUring,
+    arena: ManuallyDrop<Arena>,
+    /// Operations whose last completion was not taken out yet.
+    flying: usize,
+    batch: Option<Batch>,
+}
+
+impl Queue {
+    pub fn new(options: &Options) -> Result<Queue, RingError> {
+        let ring = IoUring::builder()
+            .setup_single_issuer()
+            // No interrupts, and no work of the kernel's but when we ask for it.
+            .setup_defer_taskrun()
+            .setup_submit_all()
+            .setup_clamp()
+            .setup_cqsize(options.entries.next_power_of_two() * COMPLETIONS)
+            .build(options.entries)
+            .map_err(|error| RingError::at("io_uring_setup", error))?;
+        let arena = Arena::new(options.buffers, options.buffer_bytes);
+        let mut queue = Queue {
+            ring,
+            arena: ManuallyDrop::new(arena),
+            flying: 0,
+            batch: None,
+        };
+        // SAFETY: `drop` frees the arena only after it was unregistered with nothing in flight.
+        unsafe { queue.arena.register(&queue.ring.submitter()) }
+            .map_err(|error| RingError::at("io_uring_register (buffer ring)", error))?;
+        if queue.ring.params().is_feature_min_timeout() {
+            queue.batch = options.batch;
+        }
+        Ok(queue)
+    }
+
+    pub fn arena(&mut self) -> &mut Arena {
+        &mut self.arena
+    }
+
+    /// Starts to tell when `fd` is readable, again and again.
+    pub fn watch(&mut self, fd: BorrowedFd<'_>) -> Result<(), Full> {
+        let poll = opcode::PollAdd::new(Fd(fd.as_raw_fd()), POLL_IN).multi(true);
+        self.push(&poll.build(), Name::Waker)
+    }
+
+    pub fn connect(&mut self, fd: &OwnedFd, token: Token) -> Result<(), Full> {
+        let poll = opcode::PollAdd::new(Fd(fd.as_raw_fd()), POLL_OUT);
+        self.push(&poll.build(), Name::Socket(Flight::CONNECT, token))
+    }
+
+    pub fn accept(&mut self, fd: &OwnedFd, token: Token) -> Result<(), Full> {
+        let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        let accept = opcode::AcceptMulti::new(Fd(fd.as_raw_fd())).flags(flags);
+        self.push(&accept.build(), Name::Socket(Flight::ACCEPT, token))
+    }
+
+    pub fn receive(&mut self, fd: &OwnedFd, token: Token) -> Result<(), Full> {
+        let receive = opcode::RecvMulti::new(Fd(fd.as_raw_fd()), GROUP);
+        self.push(&receive.build(), Name::Socket(Flight::RECEIVE, token))
+    }
+
+    /// Sends bytes.
+    ///
+    /// # Safety
+    /// They must be neither moved, changed nor freed until the operation's completion was taken
+    /// out.
+    pub unsafe fn send(&mut self, fd: &OwnedFd, token: Token, bytes: &[u8]) -> Result<(), Full> {
+        // Longer ones are continued.
+        let length = u32::try_from(bytes.len()).unwrap_or(1 << 30);
+        let send =
+            opcode::Send::new(Fd(fd.as_raw_fd()), bytes.as_ptr(), length).flags(libc::MSG_NOSIGNAL);
+        self.push(&send.build(), Name::Socket(Flight::SEND, token))
+    }
+
+    /// Cancels one operation; its own completion says how it ended.
+    pub fn cancel(&mut self, operation: Flight, token: Token) -> Result<(), Full> {
+        let name = Name::Socket(operation, token).bits();
+        let cancel = opcode::AsyncCancel::new(name)
+            .build()
+            .flags(squeue::Flags::SKIP_SUCCESS);
+        self.push(&cancel, Name::Cancel)
+    }
+
+    /// An operation that names memory comes from an unsafe function, whose caller vouches for it.
+    fn push(&mut self, entry: &squeue::Entry, name: Name) -> Result<(), Full> {
+        let entry = entry.clone().user_data(name.bits());
+        // SAFETY: no operation but `send` names memory, and that one's caller vouches for it; the
+        // descriptors are open now, and the kernel holds them itself from the submission on.
+        let mut pushed = unsafe { self.ring.submission().push(&entry) };
+        if pushed.is_err() {
+            // What fails here is that completions must be taken out first.
+            let _busy = self.ring.submit();
+            // SAFETY: as above.
+            pushed = unsafe { self.ring.submission().push(&entry) };
+        }
+        pushed.map_err(|_| Full)?;
+        if name != Name::Cancel {
+            self.flying += 1;
+        }
+        Ok(())
+    }
+
+    /// Submits what was pushed, and waits for a completion, or for the batch, or for `timeout`.
+    pub fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let waits = timeout != Some(Duration::ZERO);
+        let timespec = timeout.map(Timespec::from);
+        let mut arguments = SubmitArgs::new();
+        let mut want = u32::from(waits);
+        if let Some(timespec) = timespec.as_ref().filter(|_| waits) {
+            arguments = arguments.timespec(timespec);
+        }
+        if let Some(batch) = self.batch.filter(|_| waits) {
+            want = batch.completions.max(1);
+            arguments = arguments.min_wait_usec(micros(batch.wait));
+        }
+        let flags = (EnterFlags::GETEVENTS | EnterFlags::EXT_ARG).bits();
+        let pushed = u32::try_from(self.ring.submission().len()).expect("at most 2^15");
+        // SAFETY: the arguments and the time in them live through the call.
+        let result = unsafe {
+            let submitter = self.ring.submitter();
+            submitter.enter(pushed, want, flags, Some(&arguments))
+        };
+        match result {
+            Ok(_) => Ok(()),
+            Err(error) => match Errno::from_io_error(&error) {
+                // The time is over, a signal came, or completions must be taken out first.
+                Some(Errno::TIME | Errno::INTR | Errno::BUSY | Errno::AGAIN) => Ok(()),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Takes completions out of the queue, at most as many as fit into it at a time.
+    pub fn take(&mut self, into: &mut Vec<Done>) {
+        let completions = self.ring.completion();
+        for entry in completions {
+            let done = Done::new(&entry);
+            if !done.more && done.name != Name::Cancel {
+                self.flying -= 1;
+            }
+            if done.buffer.is_some() {
+                self.arena.taken();
+            }
+            into.push(done);
+        }
+    }
+
+    /// Cancels everything, and returns whether the kernel has done with all memory.
+    pub fn quiesce(&mut self) -> bool {
+        let cancel = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
+        let deadline = Instant::now() + LONGEST_GOODBYE;
+        let mut done = Vec::new();
+        while self.flying > 0 && Instant::now() < deadline {
+            // Each time anew: what was pushed meanwhile is to be cancelled, too.
+            let _full = self.push(&cancel, Name::Cancel);
+            if self.enter(Some(Duration::from_millis(10))).is_err() {
+                break;
+            }
+            self.take(&mut done);
+            for done in done.drain(..) {
+                // SAFETY: each is looked at once, and closed if it is a connection.
+                drop(unsafe { done.connection() });
+            }
+        }
+        self.flying == 0
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        let unused = self.quiesce();
+        let unregistered = self.ring.submitter().unregister_buf_ring(GROUP);
+        if unused && unregistered.is_ok() {
+            // SAFETY: it is not used after this, and the kernel has given it up. Otherwise it is
+            // better lost than written to by the kernel when it is something else.
+            unsafe { ManuallyDrop::drop(&mut self.arena) };
+        }
+    }
+}
+
+const POLL_IN: u32 = libc::POLLIN as u32;
+const POLL_OUT: u32 = libc::POLLOUT as u32;
+
+fn micros(wait: Duration) -> u32 {
+    u32::try_from(wait.as_micros()).unwrap_or(u32::MAX)
+}
