@@ -6,9 +6,14 @@
 pub mod check;
 mod curve;
 mod pick;
+pub mod profile_file;
+pub mod replay;
 mod schedule;
 mod template;
+pub mod units;
 mod url;
+mod validate;
+mod wave;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,7 +25,10 @@ pub use curve::{Curve, CurveError, RATE, SEGMENTS};
 pub use pick::{Pick, Picker};
 pub use schedule::{Profile, Schedule, Spread};
 pub use template::{LETTERS, Part, Template, TemplateError, TemplateProblem};
+pub use units::Cores;
 pub use url::{Scheme, Url, UrlError};
+pub use validate::InvalidPlan;
+pub use wave::{InvalidWave, Wave};
 
 /// Requests of one lane that are due and wait for a connection. Past it the run cannot say
 /// anything of use about latency any more: further ones are counted as `overload` errors.
