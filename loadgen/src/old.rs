@@ -24,6 +24,7 @@ use crate::config::{BACKLOG, Load};
 use crate::connection::Connection;
 use crate::record::{ErrorClass, Method, Record};
 use crate::report::{Report, Stats};
+use crate::run::LoadError;
 use crate::schedule::Schedule;
 
 /// Requests released in one go before the connections get their turn.
@@ -32,20 +33,6 @@ const BATCH: usize = 64;
 const STOP_CHECK: Duration = Duration::from_millis(50);
 /// Between the call of [`start`] and the first due time: the thread must be up by then.
 const LEAD: Duration = Duration::from_millis(2);
-
-/// A run that could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// The rate, share or number of connections makes no sense.
-    #[error("{0}")]
-    Invalid(&'static str),
-    /// The operating system refused a thread or a timer.
-    #[error("cannot start the generator")]
-    Start(#[source] std::io::Error),
-    /// The generator's thread panicked.
-    #[error("the generator panicked")]
-    Panicked,
-}
 
 /// What a run gave.
 #[derive(Debug)]
