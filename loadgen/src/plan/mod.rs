@@ -20,6 +20,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 pub use check::{Check, Checker, InvalidCheck};
 pub use curve::{Curve, CurveError, RATE, SEGMENTS};
 pub use pick::{Pick, Picker};
@@ -35,7 +37,7 @@ pub use wave::{InvalidWave, Wave};
 pub const BACKLOG: usize = 1 << 20;
 
 /// One run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Plan {
     /// Where requests go and what they say; at least one.
     pub targets: Vec<Target>,
@@ -68,7 +70,7 @@ pub struct Plan {
 }
 
 /// When requests are made.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Pacing {
     /// At scheduled times, whether or not earlier ones were answered.
     Open(Arc<Profile>),
@@ -80,7 +82,7 @@ pub enum Pacing {
 }
 
 /// A pause between an answer and the next request of a closed loop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Think {
     /// None.
     #[default]
@@ -92,7 +94,7 @@ pub enum Think {
 }
 
 /// When connections are given up and made anew.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Churn {
     /// Requests after which a connection is closed; none keeps it.
     pub requests_per_connection: Option<u64>,
@@ -104,7 +106,7 @@ pub struct Churn {
 }
 
 /// How long is waited for what.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timeouts {
     /// Connecting, TLS included.
     pub connect: Duration,
@@ -113,7 +115,7 @@ pub struct Timeouts {
 }
 
 /// What is spoken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Protocol {
     /// HTTP/1.1 with up to `pipeline` requests in flight on a connection; 1 does not pipeline.
     Http1 {
@@ -141,7 +143,7 @@ pub enum Protocol {
 }
 
 /// Where some of the requests go, and what they say.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Target {
     /// The resolved addresses; connections take them in turn. At least one.
     pub addresses: Vec<SocketAddr>,
@@ -156,7 +158,7 @@ pub struct Target {
 }
 
 /// How a target's certificate is judged.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Tls {
     /// The name asked for (SNI) and checked.
     pub server_name: String,
@@ -167,11 +169,12 @@ pub struct Tls {
 }
 
 /// One request, as it is repeated.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Request {
     /// Its share of the target's requests, relative to the others'.
     pub weight: u32,
     /// `GET`, `POST`, ….
+    #[serde(with = "method")]
     pub method: http::Method,
     /// Path and query.
     pub path: Template,
@@ -183,7 +186,7 @@ pub struct Request {
 }
 
 /// Which engine is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
 pub enum EngineChoice {
     /// The fastest that can do it here.
     #[default]
@@ -300,4 +303,18 @@ pub(crate) fn nearest<'a>(text: &str, names: impl IntoIterator<Item = &'a str>) 
         .filter(|(distance, name)| *distance <= (name.len() / 3).max(1) && *distance < name.len())
         .min()
         .map(|(_, name)| name)
+}
+
+/// Methods go by their names.
+mod method {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(method: &http::Method, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(method.as_str())
+    }
+
+    pub fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<http::Method, D::Error> {
+        let name = String::deserialize(from)?;
+        name.parse().map_err(serde::de::Error::custom)
+    }
 }

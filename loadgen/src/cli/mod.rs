@@ -1,0 +1,36 @@
+//! The command line.
+//!
+//! - [`args`]: the flags; [`target`]: those with a form of their own
+//! - [`build`]: from flags to a plan, with what contradicts itself refused
+//! - [`run`]: one run; [`find_max`]: many, to the highest rate that meets the objectives
+//! - [`outputs`]: print first, then write
+//! - `interrupt`: Ctrl-C
+
+pub mod args;
+mod build;
+mod find_max;
+mod interrupt;
+mod outputs;
+mod run;
+mod start;
+mod target;
+
+use std::process::ExitCode;
+
+use args::{Cli, Command};
+
+/// Does what the command line says.
+pub fn main(cli: &Cli) -> ExitCode {
+    let done = match &cli.command {
+        None => run::run(&cli.run),
+        Some(Command::Coordinate(args)) => run::run(args),
+        Some(Command::Worker(_)) => Err(anyhow::anyhow!("not yet")),
+    };
+    match done {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("ballast-loadgen: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
