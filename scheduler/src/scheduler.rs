@@ -801,9 +801,7 @@ impl Scheduler {
 /// Returns whether a rule of the request is about what runs where.
 fn asks_for_census(request: &Request<'_>) -> bool {
     let placement = request.placement;
-    rules::has_rules(request, false)
-        || placement.max_replicas_per_node > 0
-        || !placement.spread.is_empty()
+    rules::has_rules(request, false) || !placement.spread.is_empty()
 }
 
 /// Counts what runs where.

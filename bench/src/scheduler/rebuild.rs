@@ -20,13 +20,20 @@ const NODES: u64 = 100_000;
 const TASKS: u64 = 1_000_000;
 /// Services that the tasks belong to.
 const SERVICES: u64 = 5_000;
-const EXPLAINS: usize = 50;
+const EXPLAINS: u32 = 50;
+const EXPLAIN: &str = "explain 100k nodes";
 
 /// Measures.
 pub fn run(options: &Options) -> Vec<Figure> {
     let mut figures = Vec::new();
-    let (rebuild, explain) = ("rebuild 100k nodes 1M tasks", "explain 100k nodes");
-    if !options.wants(rebuild) && !options.wants(explain) {
+    let rebuild = "rebuild 100k nodes 1M tasks";
+    let explains = [
+        "too large for all",
+        "too large for most",
+        "one on each already",
+    ];
+    let explains = explains.map(|case| options.wants(&format!("{EXPLAIN} {case}")));
+    if !options.wants(rebuild) && explains == [false; 3] {
         return figures;
     }
     let nodes = fleet::nodes(NODES);
@@ -47,32 +54,81 @@ pub fn run(options: &Options) -> Vec<Figure> {
             .goal(Stat::P50, 1000.0),
     );
     figures.push(Figure::new((rebuild, "ballast"), "processor", "ms").values(processor));
-    let placement = Placement::default();
-    let times = (0..EXPLAINS).map(|nth| {
-        let cores = 1000 + u32::try_from(nth).expect("few");
-        let resources = Resources::of(MilliCpu::from_cores(cores), Bytes(0));
-        let request = Request {
-            service: ServiceId::from_bits(0),
-            resources: &resources,
-            ports: &[],
-            placement: &placement,
-            node: None,
-            avoid: &[],
-            kept: &[],
-            peers: Peers::none(),
-        };
-        let begin = Instant::now();
-        let refusal = built.explain(&request);
-        let time = begin.elapsed().as_secs_f64() * 1e6;
-        assert_eq!(refusal.fit, 0, "no node is so large");
-        time
-    });
-    figures.push(
-        Figure::new((explain, "ballast"), "time", "µs")
-            .values(times)
-            .goal(Stat::P50, 100.0),
-    );
+    figures.extend(explain_cases(&mut built, options));
     figures
+}
+
+/// Returns how long it takes to say why a task waits, for tasks that wait for different reasons.
+fn explain_cases(scheduler: &mut Scheduler, options: &Options) -> Vec<Figure> {
+    let mut figures = Vec::new();
+    let case = format!("{EXPLAIN} too large for all");
+    if options.wants(&case) {
+        let cores = |nth: u32| Resources::of(MilliCpu::from_cores(1000 + nth), Bytes(0));
+        figures.push(explain(scheduler, case, &Placement::default(), cores));
+    }
+    let case = format!("{EXPLAIN} too large for most");
+    if options.wants(&case) {
+        // Between what the nodes of the three sizes have, and what those that are in use have left.
+        let amounts = |nth: u32| {
+            Resources::of(
+                MilliCpu(500 * nth),
+                Bytes::from_mib(131_072 - 800 * u64::from(nth)),
+            )
+        };
+        figures.push(explain(scheduler, case, &Placement::default(), amounts));
+    }
+    let case = format!("{EXPLAIN} one on each already");
+    if options.wants(&case) {
+        let placement = Placement {
+            max_replicas_per_node: 1,
+            ..Placement::default()
+        };
+        let nothing = Resources::default();
+        for nth in 0..NODES {
+            let request = asks(&nothing, &placement);
+            let placed = scheduler.place(&request).expect("one has none");
+            scheduler.commit(placed.reservation, AssignmentId::from_bits(nth << 1));
+        }
+        figures.push(explain(scheduler, case, &placement, |_| nothing.clone()));
+    }
+    figures
+}
+
+fn asks<'a>(resources: &'a Resources, placement: &'a Placement) -> Request<'a> {
+    Request {
+        service: ServiceId::from_bits(SERVICES + 1),
+        resources,
+        ports: &[],
+        placement,
+        node: None,
+        avoid: &[],
+        kept: &[],
+        peers: Peers::none(),
+    }
+}
+
+/// Returns how long the answer takes; the first, which reads what changed before, does not count.
+fn explain(
+    scheduler: &Scheduler,
+    case: String,
+    placement: &Placement,
+    wanted: impl Fn(u32) -> Resources,
+) -> Figure {
+    let mut fit = 0;
+    let mut time = |nth| {
+        let resources = wanted(nth);
+        let request = asks(&resources, placement);
+        let begin = Instant::now();
+        let refusal = scheduler.explain(&request);
+        fit += u64::from(refusal.fit);
+        begin.elapsed().as_secs_f64() * 1e6
+    };
+    time(0);
+    let times = (0..EXPLAINS).map(&mut time).collect::<Vec<_>>();
+    assert!(fit < NODES * u64::from(EXPLAINS) / 2, "most do not fit");
+    Figure::new((case, "ballast"), "time", "µs")
+        .values(times)
+        .goal(Stat::P50, 100.0)
 }
 
 /// Returns a million tasks, ten on each node: what a state holds.

@@ -1,25 +1,60 @@
-//! Comparing what many nodes have free with what is needed, several at a time.
+//! Comparing what many nodes have free with what is needed, a block at a time.
 //!
-//! The loops have no branches and walk plain arrays, so that the compiler makes vector
-//! instructions of them.
+//! Where the least and the most that the nodes of a block have agree on the answer, the block is
+//! counted at once; else its nodes are looked at one by one.
 
-use ballast_model::{Bytes, MilliCpu, Target};
+use ballast_model::{Bytes, MilliCpu, NodeId, Target};
 
-use crate::digest::{Facts, Group, Memory};
+use crate::digest::{Block, Facts, Group, Mask, Memory};
 use crate::index::At;
 use crate::refusal::Reason;
 use crate::request::Request;
 
-/// Nodes whose lack is compared at one time in the search for the least.
-const LANES: usize = 16;
-/// Nodes of one part: only parts that hold a near one are walked.
-const PART: usize = 1024;
 /// A lack is rounded down for each of CPU and memory where it is told, and not where it is
 /// searched for: what is this near to the least may be it.
 const ROUNDING: f32 = 3.0;
 /// Nodes that may be the nearest whose lack is worked out to the last; others are as near but for
 /// rounding.
 const CANDIDATES: usize = 256;
+/// Near nodes that are kept in mind before the best are picked out.
+const MANY: usize = 16 * CANDIDATES;
+
+/// A group and those of its nodes that are not counted with it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part<'g> {
+    pub group: &'g Group,
+    pub hidden: &'g Mask,
+}
+
+impl Part<'_> {
+    /// Returns the nodes of a block that are counted.
+    fn places(&self, block: &Block) -> impl Iterator<Item = usize> + '_ {
+        let hidden = self.hidden;
+        block.places.clone().filter(|place| !hidden.has(*place))
+    }
+
+    /// Returns whether a node of the block is counted.
+    fn counts(&self, block: &Block) -> bool {
+        self.hidden.count_in(block) < block.places.len()
+    }
+
+    /// Returns the nodes that are short of nothing.
+    pub(super) fn fitting<'a>(&'a self, need: &'a Need) -> impl Iterator<Item = usize> + 'a {
+        let blocks = self.group.blocks();
+        let blocks = blocks.filter(|block| need.short(&block.most).is_none());
+        let places = blocks.flat_map(|block| self.places(&block).collect::<Vec<_>>());
+        places.filter(|place| need.short(&self.group.facts(*place)).is_none())
+    }
+}
+
+/// What a node is short of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lack {
+    Cpu,
+    Memory,
+    Slots,
+    Ports,
+}
 
 /// What a task needs of a node, as far as the digest holds it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -44,17 +79,33 @@ impl Need {
     }
 
     /// Returns the first that a node is short of, in the order in which rules are judged.
-    pub(super) fn short(&self, facts: &Facts) -> Option<Reason> {
+    fn first(&self, facts: &Facts) -> Option<Lack> {
         if facts.cpu < self.cpu {
-            return Some(self.lacks_cpu(facts.cpu));
+            Some(Lack::Cpu)
+        } else if facts.memory < self.memory {
+            Some(Lack::Memory)
+        } else if facts.slots < 1 {
+            Some(Lack::Slots)
+        } else {
+            (facts.ports < self.ports).then_some(Lack::Ports)
         }
-        if facts.memory < self.memory {
-            return Some(self.lacks_memory(facts.memory));
-        }
-        if facts.slots < 1 {
-            return Some(Reason::Slots);
-        }
-        (facts.ports < self.ports).then_some(Reason::DynamicPorts)
+    }
+
+    /// Returns the same in words.
+    pub(super) fn short(&self, facts: &Facts) -> Option<Reason> {
+        self.first(facts).map(|first| match first {
+            Lack::Cpu => self.lacks_cpu(facts.cpu),
+            Lack::Memory => self.lacks_memory(facts.memory),
+            Lack::Slots => Reason::Slots,
+            Lack::Ports => Reason::DynamicPorts,
+        })
+    }
+
+    /// Returns what all nodes of a block are short of first, if it is the same for all: then even
+    /// the most is short of it, and the least of nothing before.
+    fn common(&self, block: &Block) -> Option<Lack> {
+        let first = self.first(&block.most)?;
+        (self.first(&block.least) == Some(first)).then_some(first)
     }
 
     fn lacks_cpu(&self, free: i32) -> Reason {
@@ -66,11 +117,6 @@ impl Need {
         let lack = self.memory.bytes() - free.bytes();
         Reason::Memory(Bytes(u64::try_from(lack).unwrap_or(0)))
     }
-}
-
-/// Returns all ones or none: what vector comparisons give.
-const fn mask(holds: bool) -> i32 {
-    -(holds as i32)
 }
 
 /// How many nodes are short of what, each counted under the first.
@@ -104,56 +150,45 @@ impl Default for Short {
 
 impl Short {
     /// Counts the nodes of a group.
-    pub(super) fn add(&mut self, group: &Group, need: &Need) {
-        let len = group.ats.len();
-        // All as long, so that no access in the loop is checked.
-        let (cpus, pages) = (&group.cpu[..len], &group.pages[..len]);
-        let (rests, free_slots) = (&group.rest[..len], &group.slots[..len]);
-        let free_ports = &group.ports[..len];
-        let (mut cpu, mut memory, mut slots, mut ports) = (0_i32, 0_i32, 0_i32, 0_i32);
-        let (mut most_cpu, mut most_pages) = (i32::MIN, i32::MIN);
-        for place in 0..len {
-            let (free, page) = (cpus[place], pages[place]);
-            let no_cpu = mask(free < need.cpu);
-            let less = mask(page < need.memory.pages);
-            let even = mask(page == need.memory.pages) & mask(rests[place] < need.memory.rest);
-            let no_memory = !no_cpu & (less | even);
-            let no_slot = !no_cpu & !no_memory & mask(free_slots[place] < 1);
-            let no_port = !no_cpu & !no_memory & !no_slot & mask(free_ports[place] < need.ports);
-            (cpu, memory) = (cpu - no_cpu, memory - no_memory);
-            (slots, ports) = (slots - no_slot, ports - no_port);
-            most_cpu = most_cpu.max(free & no_cpu | i32::MIN & !no_cpu);
-            most_pages = most_pages.max(page & no_memory | i32::MIN & !no_memory);
-        }
-        let count = |sum: i32| u32::try_from(sum).expect("counted up");
-        let (cpu, memory) = (count(cpu), count(memory));
-        let (slots, ports) = (count(slots), count(ports));
-        self.cpu += cpu;
-        self.memory += memory;
-        self.slots += slots;
-        self.ports += ports;
-        self.most_cpu = self.most_cpu.max(most_cpu);
-        if memory > 0 && most_pages >= self.most_memory.pages {
-            self.rest_of(group, need, most_pages);
+    pub(super) fn add(&mut self, part: Part<'_>, need: &Need) {
+        for block in part.group.blocks() {
+            let hidden = part.hidden.count_in(&block);
+            let nodes = block.places.len() - hidden;
+            if nodes == 0 || need.short(&block.least).is_none() {
+                continue;
+            }
+            match need.common(&block) {
+                // What the most is of hidden nodes is not told.
+                Some(common) if hidden == 0 => {
+                    let nodes = u32::try_from(nodes).expect("few");
+                    self.count(common, &block.most, nodes);
+                }
+                _ => {
+                    for place in part.places(&block) {
+                        let facts = part.group.facts(place);
+                        if let Some(first) = need.first(&facts) {
+                            self.count(first, &facts, 1);
+                        }
+                    }
+                }
+            }
         }
     }
 
-    /// Finds the most memory to the last byte, the pages being known.
-    #[expect(
-        clippy::needless_bitwise_bool,
-        reason = "without a branch the loop is worked on several nodes at a time"
-    )]
-    fn rest_of(&mut self, group: &Group, need: &Need, most: i32) {
-        let columns = group.cpu.iter().zip(&group.pages).zip(&group.rest);
-        let mut rest = 0;
-        for ((&cpu, &pages), &left) in columns {
-            let there = (cpu >= need.cpu)
-                & (pages == most)
-                & ((pages < need.memory.pages) | (left < need.memory.rest));
-            rest = rest.max(if there { left } else { 0 });
+    /// Counts nodes that are short of the same first, and have at most so much.
+    fn count(&mut self, of: Lack, facts: &Facts, nodes: u32) {
+        match of {
+            Lack::Cpu => {
+                self.cpu += nodes;
+                self.most_cpu = self.most_cpu.max(facts.cpu);
+            }
+            Lack::Memory => {
+                self.memory += nodes;
+                self.most_memory = self.most_memory.max(facts.memory);
+            }
+            Lack::Slots => self.slots += nodes,
+            Lack::Ports => self.ports += nodes,
         }
-        let found = Memory { pages: most, rest };
-        self.most_memory = self.most_memory.max(found);
     }
 
     /// Returns how many nodes were counted.
@@ -176,34 +211,74 @@ impl Short {
 
 /// Returns the nodes that lack least of what the digest holds, with the first that they are short
 /// of; of nodes that have the same the one with the least id.
-pub(super) fn nearest(groups: &[&Group], need: &Need) -> Vec<(At, Reason)> {
-    let parts: Vec<Vec<f32>> = groups.iter().map(|group| least(group, need)).collect();
-    let all = parts.iter().flatten().copied();
-    let least = all.fold(f32::INFINITY, f32::min);
-    let mut found: Vec<(Facts, At, ballast_model::NodeId)> = Vec::new();
-    for (group, parts) in groups.iter().zip(&parts) {
-        let near = parts.iter().enumerate();
-        let near = near.filter(|(_, part)| **part <= least + ROUNDING);
-        let places = near.flat_map(|(part, _)| part * PART..group.ats.len().min((part + 1) * PART));
-        for place in places {
+pub(super) fn nearest(parts: &[Part<'_>], need: &Need) -> Vec<(At, Reason)> {
+    let mut blocks: Vec<(f32, Part<'_>, Block)> = Vec::new();
+    for part in parts {
+        let short = part.group.blocks().filter(|block| {
+            let is_short = need.first(&block.least).is_some();
+            is_short && part.counts(block)
+        });
+        // No node lacks less than one that has the most of each, and that may lack nothing.
+        let bound = |block: &Block| match lack(need, &block.most) {
+            lack if lack.is_finite() => lack,
+            _ => 0.0,
+        };
+        blocks.extend(short.map(|block| (bound(&block), *part, block)));
+    }
+    blocks.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut least = f32::INFINITY;
+    let mut near: Vec<Near> = Vec::new();
+    let mut last: Option<(Facts, Facts, NodeId)> = None;
+    for (bound, part, block) in blocks {
+        if bound > least + ROUNDING {
+            break;
+        }
+        // Of blocks whose nodes all have the same, only the least id counts.
+        let (group, only) = (part.group, (block.least, block.most, block.first));
+        let alike = block.least == block.most && part.hidden.count_in(&block) == 0;
+        if alike && last.is_some_and(|l| (l.0, l.1) == (only.0, only.1) && l.2 < only.2) {
+            continue;
+        }
+        last = alike.then_some(only);
+        if near.len() >= MANY {
+            near = best(near, least);
+        }
+        for place in part.places(&block) {
             let facts = group.facts(place);
-            if lack(need, &facts) > least + ROUNDING || need.short(&facts).is_none() {
-                continue;
-            }
-            let (at, id) = (group.ats[place], group.ids[place]);
-            match found.iter().position(|(known, ..)| *known == facts) {
-                Some(known) if id < found[known].2 => found[known] = (facts, at, id),
-                None if found.len() < CANDIDATES => found.push((facts, at, id)),
-                _ => {}
+            let lacks = lack(need, &facts);
+            if lacks.is_finite() && lacks <= least + ROUNDING {
+                least = least.min(lacks);
+                near.push((lacks, facts, group.ids[place], group.ats[place]));
             }
         }
     }
-    found.sort_unstable_by_key(|(_, _, id)| *id);
-    let reason = |facts: &Facts| need.short(facts).expect("only such are kept");
-    found
-        .into_iter()
-        .map(|(facts, at, _)| (at, reason(&facts)))
-        .collect()
+    let reason = |facts: &Facts| need.short(facts).expect("it lacks something");
+    let near = best(near, least).into_iter();
+    near.map(|(_, facts, _, at)| (at, reason(&facts))).collect()
+}
+
+/// How much a node lacks, roughly, what it has, and which it is.
+type Near = (f32, Facts, NodeId, At);
+
+/// Returns the nodes that lack least, one of those that have the same.
+fn best(mut near: Vec<Near>, least: f32) -> Vec<Near> {
+    near.retain(|(lacks, ..)| *lacks <= least + ROUNDING);
+    let key = |facts: &Facts| {
+        let Facts {
+            cpu,
+            memory,
+            slots,
+            ports,
+        } = *facts;
+        (cpu, memory, slots, ports)
+    };
+    near.sort_unstable_by(|a, b| {
+        let by_lack = a.0.total_cmp(&b.0);
+        by_lack.then_with(|| (key(&a.1), a.2).cmp(&(key(&b.1), b.2)))
+    });
+    near.dedup_by(|next, first| next.1 == first.1);
+    near.truncate(CANDIDATES);
+    near
 }
 
 /// Returns how much of what is needed a node lacks, in thousandths, roughly; endless if nothing.
@@ -228,42 +303,4 @@ fn lack(need: &Need, facts: &Facts) -> f32 {
     } else {
         f32::INFINITY
     }
-}
-
-/// Returns, for each part of a group, the least lack among its nodes that lack something.
-fn least(group: &Group, need: &Need) -> Vec<f32> {
-    let parts = (0..group.ats.len()).step_by(PART);
-    parts.map(|first| least_of(group, need, first)).collect()
-}
-
-fn least_of(group: &Group, need: &Need, first: usize) -> f32 {
-    let end = group.ats.len().min(first + PART);
-    let whole = first + (end - first) / LANES * LANES;
-    let mut least = [f32::INFINITY; LANES];
-    for first in (first..whole).step_by(LANES) {
-        let part = |column: &[i32]| -> [i32; LANES] {
-            column[first..first + LANES].try_into().expect("as long")
-        };
-        let (cpu, pages, rest) = (part(&group.cpu), part(&group.pages), part(&group.rest));
-        let (slots, ports) = (part(&group.slots), part(&group.ports));
-        for lane in 0..LANES {
-            let facts = Facts {
-                cpu: cpu[lane],
-                memory: Memory {
-                    pages: pages[lane],
-                    rest: rest[lane],
-                },
-                slots: slots[lane],
-                ports: ports[lane],
-            };
-            let lack = lack(need, &facts);
-            least[lane] = if lack < least[lane] {
-                lack
-            } else {
-                least[lane]
-            };
-        }
-    }
-    let rest = (whole..end).map(|place| lack(need, &group.facts(place)));
-    least.into_iter().chain(rest).fold(f32::INFINITY, f32::min)
 }

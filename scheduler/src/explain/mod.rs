@@ -2,15 +2,17 @@
 //!
 //! [`scan`] walks the nodes one by one; it is what the answer means. [`explain`] gives the same
 //! counts from the digest: nodes that rules cannot tell apart are judged once, what they have free
-//! is compared several nodes at a time, and only nodes that rules single out (those with a task of
-//! a service in question) and those with room for what the digest does not hold (devices, disk,
-//! sockets, named resources, fixed ports) are judged by themselves.
+//! is compared a block of nodes at a time, nodes that have as many replicas as they may are counted
+//! by bits, and only nodes that rules single out otherwise (those with a task of a service in
+//! question) and those with room for what the digest does not hold (devices, disk, sockets, named
+//! resources, fixed ports) are judged by themselves.
 //!
 //! Which node came nearest is judged by CPU, memory, slots and dynamic ports; by what else is
 //! asked for only among those that are alike in these.
 //!
 //! # Complexity
-//! A pass over five numbers of each node, plus one judgement for each node that is singled out.
+//! A pass over the blocks, of 128 nodes each; over the nodes of those where the border lies between
+//! what fits and what does not; and one judgement for each node that is singled out.
 
 mod count;
 mod scan;
@@ -22,13 +24,13 @@ use std::collections::BTreeSet;
 
 use ballast_model::{Node, NodeId, ServiceId, Target, TopologyKey};
 
-use crate::digest::{Digest, Facts, Group};
+use crate::digest::{Block, Digest, Group, Mask};
 use crate::fleet::Fleet;
 use crate::index::At;
 use crate::refusal::{Reason, Refusal};
 use crate::request::Request;
 use crate::rules::{Census, Rules};
-use count::{Need, Short};
+use count::{Need, Part, Short};
 use scan::{Count, Distance, distance};
 
 pub(crate) use whatif::suggest;
@@ -83,11 +85,22 @@ impl<'n> crate::rules::Fleet<'n> for Kinds<'n> {
 }
 
 /// A group whose nodes a rule excludes together.
-struct Closed<'g> {
-    group: &'g Group,
+struct Closed {
+    group: usize,
     reason: Reason,
     /// All of them, and not only those that are not singled out.
     whole: bool,
+}
+
+/// Nodes of a group that are not counted with the others.
+#[derive(Debug, Default)]
+struct Apart {
+    /// Rules may tell them from others like them: by tasks that run there.
+    singled: Vec<At>,
+    /// They have as many replicas as they may.
+    full: Mask,
+    /// All of these.
+    hidden: Mask,
 }
 
 /// A request, put to the whole fleet.
@@ -98,8 +111,8 @@ struct Question<'a> {
     need: Need,
     /// The digest holds all that the request needs.
     plain: bool,
-    /// Nodes that rules single out.
-    singled: BTreeSet<At>,
+    /// By group.
+    apart: Vec<Apart>,
 }
 
 impl<'a> Question<'a> {
@@ -107,7 +120,7 @@ impl<'a> Question<'a> {
         fleet: &'a Fleet,
         census: &'a Census,
         request: &'a Request<'a>,
-        digest: &Digest,
+        digest: &mut Digest,
     ) -> Self {
         let plain = is_plain(request);
         Self {
@@ -116,61 +129,39 @@ impl<'a> Question<'a> {
             rules: Rules::new(request, census, &Kinds::new(fleet, digest)),
             need: Need::of(request, plain),
             plain,
-            singled: singled(fleet, request),
+            apart: apart(fleet, request, digest),
         }
     }
 
-    fn answer(&self, digest: &mut Digest) -> Refusal {
-        let hidden = self.hide(digest);
-        let refusal = self.count(digest);
-        for (at, facts) in hidden {
-            if let Some(place) = digest.place(at) {
-                digest.groups[place.group].set(place.place, facts);
-            }
-        }
-        refusal
-    }
-
-    /// Makes nodes that are singled out have room for everything, so that none of the comparisons
-    /// excludes them; returns what they had.
-    fn hide(&self, digest: &mut Digest) -> Vec<(At, Facts)> {
-        let mut hidden = Vec::with_capacity(self.singled.len());
-        for &at in &self.singled {
-            if let Some(place) = digest.place(at) {
-                let group = &mut digest.groups[place.group];
-                hidden.push((at, group.facts(place.place)));
-                group.set(place.place, Facts::ALL);
-            }
-        }
-        hidden
-    }
-
-    fn count(&self, digest: &Digest) -> Refusal {
+    fn answer(&self, digest: &Digest) -> Refusal {
         let mut counted = Count::default();
         let mut closed = Vec::new();
         let open = self.open_groups(digest, &mut counted, &mut closed);
-        self.count_room(&open, &mut counted);
+        self.count_room(digest, &open, &mut counted);
         for closed in closed {
-            self.approach_group(closed, &mut counted);
+            self.approach_group(&digest.groups[closed.group], closed, &mut counted);
         }
         counted.finish(self.request)
     }
 
     /// Judges each group; returns those whose nodes the rules allow.
-    fn open_groups<'n, 'g>(
+    fn open_groups<'n>(
         &'n self,
-        digest: &'g Digest,
+        digest: &Digest,
         counted: &mut Count<'n>,
-        closed: &mut Vec<Closed<'g>>,
-    ) -> Vec<&'g Group> {
+        closed: &mut Vec<Closed>,
+    ) -> Vec<usize> {
         let mut open = Vec::new();
-        for group in digest.groups.iter().filter(|group| !group.ats.is_empty()) {
+        for (number, group) in digest.groups.iter().enumerate() {
+            if group.ats.is_empty() {
+                continue;
+            }
             let node = &self.fleet.entry(group.ats[0]).node;
             let nodes = u32::try_from(group.ats.len()).unwrap_or(u32::MAX);
             if let Err(reason) = self.rules.judge_class(node) {
                 counted.exclude_many(reason.clone(), nodes);
                 closed.push(Closed {
-                    group,
+                    group: number,
                     reason,
                     whole: true,
                 });
@@ -184,17 +175,17 @@ impl<'a> Question<'a> {
             match near {
                 // Nobody whose tasks are sought is there.
                 Err(reason) => {
-                    let singled = self.judge_singled(group, counted);
+                    let singled = self.judge_singled(number, counted);
                     if nodes > singled {
                         counted.exclude_many(reason.clone(), nodes - singled);
                         closed.push(Closed {
-                            group,
+                            group: number,
                             reason,
                             whole: singled == 0,
                         });
                     }
                 }
-                Ok(()) => open.push(group),
+                Ok(()) => open.push(number),
             }
         }
         open
@@ -210,23 +201,23 @@ impl<'a> Question<'a> {
     }
 
     /// Takes note of how near nodes are that a rule excludes together.
-    fn approach_group<'n>(&'n self, closed: Closed<'_>, counted: &mut Count<'n>) {
+    fn approach_group<'n>(&'n self, group: &Group, closed: Closed, counted: &mut Count<'n>) {
         let Closed {
-            group,
             reason,
             whole,
+            group: number,
         } = closed;
         let distance = distance(&reason, self.fleet.entry(group.ats[0]), self.request);
         // The first by id is told; it is only looked for if it matters.
         if !counted.is_nearer(distance) {
             return;
         }
+        let hidden = &self.apart[number].hidden;
         let first = if whole {
             group.first()
         } else {
-            let left = group.ids.iter().zip(&group.ats);
-            let left = left.filter(|(_, at)| !self.singled.contains(at));
-            left.min().map(|(_, at)| *at)
+            let left = |block: &Block| hidden.count_in(block) < block.places.len();
+            group.first_of(left, |place| !hidden.has(place))
         };
         if let Some(at) = first {
             counted.approach(distance, self.fleet.entry(at), reason);
@@ -234,39 +225,51 @@ impl<'a> Question<'a> {
     }
 
     /// Judges the nodes of a group that are singled out; returns how many they are.
-    fn judge_singled<'n>(&'n self, group: &Group, counted: &mut Count<'n>) -> u32 {
-        if self.singled.is_empty() {
-            return 0;
-        }
-        let mut judged = 0;
-        let own = group.ats.iter().filter(|at| self.singled.contains(at));
-        for &at in own {
+    fn judge_singled<'n>(&'n self, group: usize, counted: &mut Count<'n>) -> u32 {
+        let singled = &self.apart[group].singled;
+        for &at in singled {
             counted.take(self.fleet.entry(at), &self.rules, self.request);
-            judged += 1;
         }
-        judged
+        u32::try_from(singled.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Counts the nodes of a group that have as many replicas as they may.
+    fn count_full<'n>(&'n self, group: &Group, full: &Mask, counted: &mut Count<'n>) {
+        let nodes = full.count();
+        if nodes == 0 {
+            return;
+        }
+        let reason = Reason::MaxReplicas(self.request.placement.max_replicas_per_node);
+        counted.exclude_many(reason.clone(), nodes);
+        let distance = distance(&reason, self.fleet.entry(group.ats[0]), self.request);
+        if counted.is_nearer(distance) {
+            let may = |block: &Block| full.count_in(block) > 0;
+            if let Some(first) = group.first_of(may, |place| full.has(place)) {
+                counted.approach(distance, self.fleet.entry(first), reason);
+            }
+        }
     }
 
     /// Counts nodes that the rules allow.
-    fn count_room<'n>(&'n self, open: &[&Group], counted: &mut Count<'n>) {
+    fn count_room<'n>(&'n self, digest: &Digest, open: &[usize], counted: &mut Count<'n>) {
         let mut short = Short::default();
-        for group in open {
+        let mut parts = Vec::with_capacity(open.len());
+        for &number in open {
+            let (group, apart) = (&digest.groups[number], &self.apart[number]);
+            let hidden = &apart.hidden;
+            let part = Part { group, hidden };
+            parts.push(part);
+            self.judge_singled(number, counted);
             let before = short.nodes();
-            short.add(group, &self.need);
+            short.add(part, &self.need);
             let all = u32::try_from(group.ats.len()).unwrap_or(u32::MAX);
-            let left = all - (short.nodes() - before);
-            if left == 0 {
-                continue;
-            }
-            if self.plain && self.singled.is_empty() {
+            let left = all - hidden.count() - (short.nodes() - before);
+            if self.plain {
                 counted.fit_many(left);
-                continue;
-            }
-            for at in short_of_nothing(group, &self.need) {
-                if self.plain && !self.singled.contains(&at) {
-                    counted.fit_many(1);
-                } else {
-                    counted.take(self.fleet.entry(at), &self.rules, self.request);
+            } else if left > 0 {
+                for place in part.fitting(&self.need) {
+                    let entry = self.fleet.entry(group.ats[place]);
+                    counted.take(entry, &self.rules, self.request);
                 }
             }
         }
@@ -274,11 +277,15 @@ impl<'a> Question<'a> {
             counted.exclude_many(reason, nodes);
         }
         if short.nodes() > 0 {
-            for (at, reason) in count::nearest(open, &self.need) {
+            for (at, reason) in count::nearest(&parts, &self.need) {
                 let entry = self.fleet.entry(at);
                 let distance: Distance = distance(&reason, entry, self.request);
                 counted.approach(distance, entry, reason);
             }
+        }
+        for &number in open {
+            let full = &self.apart[number].full;
+            self.count_full(&digest.groups[number], full, counted);
         }
     }
 }
@@ -303,22 +310,14 @@ fn stranger(node: &Node) -> Node {
     }
 }
 
-fn short_of_nothing<'g>(group: &'g Group, need: &'g Need) -> impl Iterator<Item = At> + 'g {
-    let fits = |place: &usize| need.short(&group.facts(*place)).is_none();
-    (0..group.ats.len())
-        .filter(fits)
-        .map(|place| group.ats[place])
-}
-
-/// Returns the nodes that a rule may tell from others like them: by tasks that run there.
-fn singled(fleet: &Fleet, request: &Request<'_>) -> BTreeSet<At> {
+/// Returns, for each group, the nodes that rules may tell from others like them: by tasks that run
+/// there.
+fn apart(fleet: &Fleet, request: &Request<'_>, digest: &mut Digest) -> Vec<Apart> {
     let placement = request.placement;
     let mut services: BTreeSet<ServiceId> = BTreeSet::new();
-    let skews = placement
-        .spread
-        .iter()
-        .any(|rule| rule.over == TopologyKey::Node && rule.max_skew > 0);
-    if placement.max_replicas_per_node > 0 || skews {
+    let over_nodes = |rule: &ballast_model::SpreadRule| rule.over == TopologyKey::Node;
+    let mut spread = placement.spread.iter();
+    if spread.any(|rule| over_nodes(rule) && rule.max_skew > 0) {
         services.insert(request.service);
     }
     for (place, rule) in placement.services.iter().enumerate() {
@@ -329,11 +328,37 @@ fn singled(fleet: &Fleet, request: &Request<'_>) -> BTreeSet<At> {
     let repelling = request.peers.repelling.iter();
     let repelling = repelling.filter(|rule| rule.over == TopologyKey::Node);
     services.extend(repelling.map(|rule| rule.service));
+    let most = placement.max_replicas_per_node;
+    // Where other rules ask about single nodes, too, it matters which says no first.
+    let by_bits = most > 0 && services.is_empty() && placement.services.is_empty();
+    if most > 0 && !by_bits {
+        services.insert(request.service);
+    }
+    let full = by_bits.then(|| {
+        let nodes = || fleet.nodes_with(request.service, most);
+        digest.full(request.service, most, nodes)
+    });
+    let mut apart: Vec<Apart> = digest.groups.iter().map(|_| Apart::default()).collect();
     let kept = request.kept.iter();
     let kept = kept.filter_map(|node| fleet.index.at(*node));
-    services
+    let singled: BTreeSet<At> = services
         .iter()
-        .flat_map(|service| fleet.nodes_of(*service))
+        .flat_map(|service| fleet.nodes_with(*service, 1))
         .chain(kept)
-        .collect()
+        .collect();
+    for at in singled {
+        if let Some(place) = digest.place(at) {
+            let apart = &mut apart[place.group];
+            apart.singled.push(at);
+            apart.hidden.put(place.place, true);
+        }
+    }
+    if let Some(full) = full {
+        for (apart, group) in apart.iter_mut().zip(&digest.groups) {
+            apart.full = group.full[full].clone();
+            apart.full.leave(&apart.hidden);
+            apart.hidden.join(&apart.full);
+        }
+    }
+    apart
 }

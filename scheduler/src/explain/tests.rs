@@ -192,6 +192,84 @@ proptest! {
     }
 }
 
+/// Returns nodes of many sizes; the same for the same seed.
+fn many_nodes(seed: u64, count: u64) -> Vec<Node> {
+    let mut state = seed | 1;
+    let mut draw = |most: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % most
+    };
+    let mut sizes = |_| {
+        let few = draw(3) == 0;
+        let (cpus, mibs) = if few { (2, 2) } else { (60, 60) };
+        let (cpu, mib) = (1 + draw(cpus), 1 + draw(mibs));
+        (
+            u32::try_from(cpu).expect("small"),
+            mib,
+            u8::try_from(draw(256)).expect("small"),
+        )
+    };
+    let sizes: Vec<_> = (0..count).map(&mut sizes).collect();
+    // Ids in no order that has to do with sizes.
+    let id = |nth: u64| (nth * 7919) % 1_000_003;
+    (1..)
+        .zip(sizes)
+        .map(|(nth, kind)| node(id(nth), kind))
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// The same with so many nodes that they lie in blocks, which are sorted anew as they change.
+    #[test]
+    fn prop_answer_about_many_nodes_is_the_one_of_a_walk_over_all(
+        seed: u64,
+        count in 200u64..900,
+        rounds in prop::collection::vec((wanted(), wanted(), 0usize..300, any::<u16>()), 1..8),
+    ) {
+        let nodes = many_nodes(seed, count);
+        let mut scheduler = Scheduler::rebuild(&nodes, []);
+        let mut bound = Vec::new();
+        let mut next = 0;
+        for (filler, wanted, fillers, event) in &rounds {
+            for _ in 0..*fillers {
+                let Ok(placed) = scheduler.place(&filler.request()) else {
+                    break;
+                };
+                next += 1;
+                scheduler.commit(placed.reservation, AssignmentId::from_bits(next));
+                bound.push(AssignmentId::from_bits(next));
+            }
+            let some = usize::from(*event) % nodes.len();
+            match event % 4 {
+                0 => bound.retain(|one| one.to_bits() % 3 > 0 || !scheduler.free(*one)),
+                1 => {
+                    let gone = nodes[some..].iter().take(100);
+                    gone.for_each(|node| { scheduler.remove_node(node.id); });
+                }
+                2 => nodes.iter().for_each(|node| scheduler.upsert_node(node)),
+                _ => {}
+            }
+            let kept: Vec<NodeId> = nodes[some..].iter().take(5).map(|node| node.id).collect();
+            for wanted in [filler, wanted] {
+                for kept in [&[][..], &kept] {
+                    let request = wanted.request().keeping(kept);
+                    let (fleet, census) = scheduler.parts(&request);
+                    let mut quick = explain(fleet, &census, &request);
+                    let mut plain = scan::scan(fleet, &census, &request);
+                    if !super::is_plain(&request) {
+                        (quick.nearest, plain.nearest) = (None, None);
+                    }
+                    prop_assert_eq!(&quick, &plain, "{} and {}", quick, plain);
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn task_that_fits_to_the_last_byte_is_placed_and_no_node_is_called_near() {
     let mut scheduler = Scheduler::new();

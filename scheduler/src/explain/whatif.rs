@@ -7,6 +7,7 @@ use ballast_model::{
     Availability, Bytes, MilliCpu, NodeStatus, Placement, PortSpec, Resources, Target, Toleration,
 };
 
+use super::count::Part;
 use super::{Question, told_by_classes};
 use crate::digest::Facts;
 use crate::fleet::{Entry, Fleet};
@@ -72,20 +73,24 @@ impl<'a> Ask<'a> {
         self.fleet.ask(|digest| {
             let question = Question::new(self.fleet, self.census, altered, digest);
             let mut found = Vec::new();
-            for group in digest.groups.iter().filter(|group| !group.ats.is_empty()) {
-                let node = &self.fleet.entry(group.ats[0]).node;
+            for (group, apart) in digest.groups.iter().zip(&question.apart) {
+                let Some(&first) = group.ats.first() else {
+                    continue;
+                };
+                let node = &self.fleet.entry(first).node;
                 if question.rules.judge_class(node).is_err() {
                     continue;
                 }
-                let alone =
-                    question.plain && question.singled.is_empty() && !question.needs_company();
-                for place in 0..group.ats.len() {
+                let singled = apart.singled.iter().filter_map(|at| digest.place(*at));
+                let singled = singled.map(|place| (place.place, false));
+                let alike = question.plain && !question.needs_company();
+                let hidden = &apart.hidden;
+                let others = Part { group, hidden };
+                let others = others.fitting(&question.need).map(|place| (place, alike));
+                for (place, judged_alike) in singled.chain(others) {
                     let facts = group.facts(place);
-                    if question.need.short(&facts).is_some() {
-                        continue;
-                    }
                     let entry = self.fleet.entry(group.ats[place]);
-                    if alone || judged(entry, &question.rules) {
+                    if judged_alike || judged(entry, &question.rules) {
                         found.push((entry, facts));
                     }
                 }

@@ -50,10 +50,14 @@ impl Ledger {
         self.counts.get(at).copied().unwrap_or(0)
     }
 
-    /// Returns the nodes that have a task.
-    pub(crate) fn nodes(&self) -> Vec<At> {
+    /// Returns the nodes that have this many tasks or more.
+    pub(crate) fn nodes_with(&self, least: u32) -> Vec<At> {
         let mut nodes = Vec::new();
-        self.counts.each(|at, _| nodes.push(at));
+        self.counts.each(|at, &count| {
+            if count >= least {
+                nodes.push(at);
+            }
+        });
         nodes
     }
 

@@ -92,11 +92,10 @@ impl Fleet {
         &self.topologies
     }
 
-    /// Returns the nodes that have a task of a service.
-    pub(crate) fn nodes_of(&self, service: ServiceId) -> Vec<At> {
-        self.ledgers
-            .get(service)
-            .map_or_else(Vec::new, Ledger::nodes)
+    /// Returns the nodes that have this many tasks of a service or more.
+    pub(crate) fn nodes_with(&self, service: ServiceId, least: u32) -> Vec<At> {
+        let ledger = self.ledgers.get(service);
+        ledger.map_or_else(Vec::new, |ledger| ledger.nodes_with(least))
     }
 
     /// Returns a service's ledger to ask for orders of it, with what it needs for the answer.

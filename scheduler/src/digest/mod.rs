@@ -2,21 +2,27 @@
 //!
 //! Why a task fits nowhere is asked of every node. Walked one by one, a hundred thousand of them
 //! cost tens of milliseconds, nearly all of it waiting for memory. Here nodes that rules cannot
-//! tell apart are one group, judged once; and what each has free lies in arrays that are compared
-//! several at a time. A node that changes is only noted, and read again before the next question.
+//! tell apart are one group, judged once; in it, nodes that have about the same free lie together
+//! in blocks with the least and the most of each amount, so that all but a few blocks are decided
+//! at once. A node that changes is only noted, and read again before the next question.
+
+mod group;
 
 use std::collections::BTreeMap;
 
-use ballast_model::{Availability, NodeId, NodeStatus};
+use ballast_model::{Availability, NodeStatus, ServiceId};
 
 use crate::fleet::Entry;
 use crate::index::At;
+pub(crate) use group::{Block, Group, Mask};
 
 /// Bytes of a page: memory is compared by pages and what is left of one, as both fit 32 bits.
 const PAGE: i64 = 4096;
 /// Changed nodes that are noted one by one; past it all are read again. Reading a hundred of them
 /// costs about as much as the question itself.
 const NOTED: usize = 16_384;
+/// Services whose full nodes are kept in mind; of more, the one asked for longest ago goes.
+const WATCHED: usize = 4;
 
 /// What nodes have in common that are judged once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,16 +85,20 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    /// More than anybody asks for: of a node that is judged by itself.
-    pub(crate) const ALL: Self = Self {
-        cpu: i32::MAX,
-        memory: Memory {
-            pages: i32::MAX,
-            rest: 0,
-        },
-        slots: i32::MAX,
-        ports: i32::MAX,
-    };
+    /// Returns the lesser, or the greater, of each amount.
+    fn each(
+        &self,
+        other: &Self,
+        number: impl Fn(i32, i32) -> i32,
+        memory: impl Fn(Memory, Memory) -> Memory,
+    ) -> Self {
+        Self {
+            cpu: number(self.cpu, other.cpu),
+            memory: memory(self.memory, other.memory),
+            slots: number(self.slots, other.slots),
+            ports: number(self.ports, other.ports),
+        }
+    }
 
     pub(crate) fn of(entry: &Entry) -> Self {
         let (has, took) = (&entry.node.offered, &entry.taken);
@@ -103,95 +113,26 @@ impl Facts {
     }
 }
 
-/// Nodes of one kind.
-#[derive(Debug)]
-pub(crate) struct Group {
-    pub kind: Kind,
-    pub ats: Vec<At>,
-    pub ids: Vec<NodeId>,
-    pub cpu: Vec<i32>,
-    pub pages: Vec<i32>,
-    pub rest: Vec<i32>,
-    pub slots: Vec<i32>,
-    pub ports: Vec<i32>,
-}
-
-impl Group {
-    const fn new(kind: Kind) -> Self {
-        Self {
-            kind,
-            ats: Vec::new(),
-            ids: Vec::new(),
-            cpu: Vec::new(),
-            pages: Vec::new(),
-            rest: Vec::new(),
-            slots: Vec::new(),
-            ports: Vec::new(),
-        }
-    }
-
-    /// Returns the node with the least id.
-    pub(crate) fn first(&self) -> Option<At> {
-        let least = self.ids.iter().min()?;
-        let place = self.ids.iter().position(|id| id == least)?;
-        Some(self.ats[place])
-    }
-
-    pub(crate) fn facts(&self, place: usize) -> Facts {
-        Facts {
-            cpu: self.cpu[place],
-            memory: Memory {
-                pages: self.pages[place],
-                rest: self.rest[place],
-            },
-            slots: self.slots[place],
-            ports: self.ports[place],
-        }
-    }
-
-    pub(crate) fn set(&mut self, place: usize, facts: Facts) {
-        self.cpu[place] = facts.cpu;
-        self.pages[place] = facts.memory.pages;
-        self.rest[place] = facts.memory.rest;
-        self.slots[place] = facts.slots;
-        self.ports[place] = facts.ports;
-    }
-
-    fn push(&mut self, at: At, id: NodeId, facts: Facts) -> usize {
-        self.ats.push(at);
-        self.ids.push(id);
-        self.cpu.push(0);
-        self.pages.push(0);
-        self.rest.push(0);
-        self.slots.push(0);
-        self.ports.push(0);
-        self.set(self.ats.len() - 1, facts);
-        self.ats.len() - 1
-    }
-
-    /// Takes a node out; the last one takes its place.
-    fn swap_remove(&mut self, place: usize) -> Option<At> {
-        self.ats.swap_remove(place);
-        self.ids.swap_remove(place);
-        let columns = [
-            &mut self.cpu,
-            &mut self.pages,
-            &mut self.rest,
-            &mut self.slots,
-            &mut self.ports,
-        ];
-        for column in columns {
-            column.swap_remove(place);
-        }
-        self.ats.get(place).copied()
-    }
-}
-
 /// Where a node is in the digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
     pub group: usize,
     pub place: usize,
+}
+
+/// A service whose tasks may only be so many on a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Watch {
+    service: ServiceId,
+    most: u32,
+    /// The question that asked for it last.
+    asked: u64,
+}
+
+impl Watch {
+    fn is_full(&self, entry: &Entry) -> bool {
+        entry.tasks_of(self.service) >= self.most
+    }
 }
 
 /// All nodes, by what they have in common.
@@ -200,6 +141,8 @@ pub(crate) struct Digest {
     pub groups: Vec<Group>,
     by_kind: BTreeMap<Kind, usize>,
     places: Vec<Option<Place>>,
+    watched: [Option<Watch>; WATCHED],
+    questions: u64,
     noted: Vec<At>,
     /// Every node is to be read again.
     stale: bool,
@@ -230,14 +173,28 @@ impl Digest {
         nodes: usize,
         entry: impl Fn(At) -> Option<(&'a Entry, u32)>,
     ) {
+        self.questions += 1;
         if std::mem::take(&mut self.stale) {
-            *self = Self::default();
+            *self = Self {
+                watched: self.watched,
+                questions: self.questions,
+                ..Self::default()
+            };
             for at in 0..nodes {
                 self.read(At::try_from(at).expect("fewer nodes than 2^32"), &entry);
             }
         }
         for at in std::mem::take(&mut self.noted) {
             self.read(at, &entry);
+        }
+        for (number, group) in self.groups.iter_mut().enumerate() {
+            if !group.settle() {
+                continue;
+            }
+            for (place, &at) in group.ats.iter().enumerate() {
+                let group = number;
+                self.places[at as usize] = Some(Place { group, place });
+            }
         }
     }
 
@@ -252,21 +209,26 @@ impl Digest {
             return;
         };
         let (kind, facts) = (Kind::of(entry, class), Facts::of(entry));
-        if let Some(Place { group, place }) = known {
-            let group = &mut self.groups[group];
-            if group.kind == kind && group.ids[place] == entry.node.id {
-                group.set(place, facts);
-                return;
-            }
-            self.take_out(at);
-        }
-        let groups = &mut self.groups;
-        let group = *self.by_kind.entry(kind).or_insert_with(|| {
-            groups.push(Group::new(kind));
-            groups.len() - 1
+        let stays = known.filter(|known| {
+            let group = &self.groups[known.group];
+            group.kind == kind && group.ids[known.place] == entry.node.id
         });
-        let place = self.groups[group].push(at, entry.node.id, facts);
+        let Place { group, place } = stays.unwrap_or_else(|| {
+            self.take_out(at);
+            let groups = &mut self.groups;
+            let group = *self.by_kind.entry(kind).or_insert_with(|| {
+                groups.push(Group::new(kind, WATCHED));
+                groups.len() - 1
+            });
+            let place = self.groups[group].push(at, entry.node.id);
+            Place { group, place }
+        });
         self.places[number] = Some(Place { group, place });
+        let group = &mut self.groups[group];
+        group.set(place, facts);
+        for (mask, watch) in group.full.iter_mut().zip(&self.watched) {
+            mask.put(place, watch.is_some_and(|watch| watch.is_full(entry)));
+        }
     }
 
     fn take_out(&mut self, at: At) {
@@ -280,5 +242,39 @@ impl Digest {
     /// Returns where a node is.
     pub(crate) fn place(&self, at: At) -> Option<Place> {
         self.places.get(at as usize).copied().flatten()
+    }
+
+    /// Returns which of the masks of each group tells the nodes with `most` tasks of a service or
+    /// more; `full` lists them, and is asked once.
+    pub(crate) fn full(
+        &mut self,
+        service: ServiceId,
+        most: u32,
+        full: impl FnOnce() -> Vec<At>,
+    ) -> usize {
+        let asked = self.questions;
+        let of = |watch: &Option<Watch>| {
+            watch.is_some_and(|watch| (watch.service, watch.most) == (service, most))
+        };
+        let known = self.watched.iter().position(of);
+        let number = known.unwrap_or_else(|| {
+            let ages = self.watched.iter().enumerate();
+            let oldest = ages.min_by_key(|(_, watch)| watch.map(|watch| watch.asked));
+            let number = oldest.map_or(0, |(number, _)| number);
+            for group in &mut self.groups {
+                group.full[number].clear(group.ats.len());
+            }
+            let places: Vec<_> = full().into_iter().filter_map(|at| self.place(at)).collect();
+            for place in places {
+                self.groups[place.group].full[number].put(place.place, true);
+            }
+            number
+        });
+        self.watched[number] = Some(Watch {
+            service,
+            most,
+            asked,
+        });
+        number
     }
 }
