@@ -156,7 +156,7 @@ fn run(load: Load, zero: Instant, progress: Arc<Progress>) -> Result<Outcome, Lo
     })?;
     let cpu = thread_cpu().saturating_sub(cpu_before);
     let stats = engine.stats.replace(Stats::new(false));
-    let report = Report::new(&engine.load, scheduled_for, &stats, cpu, resident_bytes());
+    let report = Report::of_load(&engine.load, scheduled_for, &stats, cpu);
     Ok(Outcome {
         report,
         records: stats.records,
@@ -412,15 +412,4 @@ fn thread_cpu() -> Duration {
         u64::try_from(time.tv_sec).unwrap_or_default(),
         u32::try_from(time.tv_nsec).unwrap_or_default(),
     )
-}
-
-/// Returns the resident memory of this process; 0 where `/proc` does not tell.
-fn resident_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<u64>().ok())
-        .unwrap_or_default()
-        * 1024
 }

@@ -155,7 +155,7 @@ pub struct OfTarget {
 /// Gathers one lane's samples. Not shared between threads; merged exactly at the end.
 ///
 /// Times are nanoseconds since the start of the run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Recorder {
     counts: Counts,
     latency: Histogram<u32>,
@@ -183,7 +183,7 @@ pub struct Recorder {
 }
 
 /// The second that is under way.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Open {
     second: u64,
     end_ns: u64,
@@ -513,10 +513,17 @@ impl Recorder {
 
     /// Closes the second that is under way if anything happened in it: for those who read a
     /// recorder that was not finished.
-    pub(crate) fn settle(&mut self) {
+    fn settle(&mut self) {
         if self.is_open() {
             self.close(self.last_done_ns);
         }
+    }
+
+    /// Returns it with the second that is under way closed.
+    pub(crate) fn settled(&self) -> Self {
+        let mut settled = self.clone();
+        settled.settle();
+        settled
     }
 
     /// Returns the running totals.

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -15,10 +16,10 @@ pub(crate) struct Own {
 }
 
 /// Reads [`Own`] of the thread that asks first.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Watch {
     /// `/proc/thread-self/schedstat`, opened once: opening costs ten times what reading does.
-    schedstat: Option<File>,
+    schedstat: Option<Arc<File>>,
     opened: bool,
 }
 
@@ -27,7 +28,7 @@ impl Watch {
     pub fn read(&mut self) -> Own {
         if !self.opened {
             self.opened = true;
-            self.schedstat = File::open("/proc/thread-self/schedstat").ok();
+            self.schedstat = File::open("/proc/thread-self/schedstat").map(Arc::new).ok();
         }
         Own {
             cpu_ns: thread_cpu_ns(),
