@@ -24,6 +24,7 @@ use crate::tell::{end, fail, finish_connect, send_failed};
 use crate::timers::Alarm;
 use crate::token::Token;
 use crate::waker::Waker;
+use crate::watched::Watched;
 
 /// The least that is read from a stream at a time: bodies want large reads, and one buffer for all
 /// sockets costs nothing.
@@ -73,8 +74,10 @@ impl Epoll {
         handler: &mut H,
         until: Option<Instant>,
     ) -> io::Result<()> {
-        self.settle_marked(io, handler);
-        self.wait(io, until)?;
+        let mut watched = Watched::new(handler);
+        self.settle_marked(io, &mut watched);
+        let timeout = io.timeout(until, watched.told);
+        self.wait(timeout)?;
         io.now = Instant::now();
         for index in 0..self.events.len() {
             let event = self.events[index];
@@ -92,8 +95,7 @@ impl Epoll {
         Ok(())
     }
 
-    fn wait(&mut self, io: &Io, until: Option<Instant>) -> io::Result<()> {
-        let timeout = io.timeout(until);
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.events.clear();
         let timespec = timeout.map(|timeout| self.timespec(timeout));
         let events = spare_capacity(&mut self.events);
@@ -101,7 +103,7 @@ impl Epoll {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(Errno::NOSYS) if !self.coarse => {
                 self.coarse = true;
-                self.wait(io, until)
+                self.wait(timeout)
             }
             Err(errno) => Err(errno.into()),
         }
@@ -162,7 +164,7 @@ impl Epoll {
         if socket.connecting {
             return;
         }
-        if socket.role == Role::Listener {
+        if socket.role == Role::Listener && !socket.detaching {
             return accept(io, handler, token);
         }
         if socket.writable && !socket.out.is_empty() {

@@ -309,9 +309,9 @@ impl Io {
         (sockets, std::mem::take(&mut self.leaving))
     }
 
-    /// Returns how long a turn may wait.
-    pub(crate) fn timeout(&self, until: Option<Instant>) -> Option<Duration> {
-        if !self.marked.is_empty() {
+    /// Returns how long a turn may wait that has, or has not, told something.
+    pub(crate) fn timeout(&self, until: Option<Instant>, told: bool) -> Option<Duration> {
+        if told || !self.marked.is_empty() {
             return Some(Duration::ZERO);
         }
         let at = match (self.timers.next(), until) {

@@ -27,6 +27,7 @@ mod timers;
 mod token;
 mod uring;
 mod waker;
+mod watched;
 
 pub use error::{IoError, RingError};
 pub use handler::Handler;

@@ -72,9 +72,8 @@ impl Outbox {
     /// Appends bytes of a stream.
     pub fn append(&mut self, bytes: &[u8], pool: &mut Pool) {
         self.unsent += bytes.len();
-        let closed = usize::from(self.lent);
-        if self.chunks.len() > closed
-            && let Some(last) = self.chunks.back_mut()
+        // Also behind bytes that are lent: there is room, so that these stay where they are.
+        if let Some(last) = self.chunks.back_mut()
             && last.open
             && last.data.capacity() - last.data.len() >= bytes.len()
         {

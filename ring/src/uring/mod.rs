@@ -30,6 +30,7 @@ use crate::tell;
 use crate::timers::Alarm;
 use crate::token::Token;
 use crate::waker::Waker;
+use crate::watched::Watched;
 
 pub(crate) struct Uring {
     queue: Queue,
@@ -73,10 +74,12 @@ impl Uring {
         handler: &mut H,
         until: Option<Instant>,
     ) -> io::Result<()> {
-        self.settle_marked(io, handler);
+        let mut watched = Watched::new(handler);
+        self.settle_marked(io, &mut watched);
+        let told = watched.told;
         self.part(io);
         self.watch();
-        self.queue.enter(io.timeout(until))?;
+        self.queue.enter(io.timeout(until, told))?;
         io.now = Instant::now();
         let mut done = std::mem::take(&mut self.done);
         self.queue.take(&mut done);
