@@ -19,6 +19,7 @@ pub mod config;
 mod connection;
 pub mod control;
 pub mod engine;
+pub mod general;
 mod old;
 pub mod plan;
 pub mod record;

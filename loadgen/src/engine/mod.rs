@@ -14,7 +14,7 @@ mod fault;
 mod flights;
 mod head;
 mod pool;
-mod render;
+pub(crate) mod render;
 pub mod response;
 mod shell;
 #[cfg(test)]
