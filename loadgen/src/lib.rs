@@ -8,32 +8,25 @@
 //! It judges itself: a run in which the generator was late, or could not keep the rate, is
 //! [`Verdict::Invalid`] and says why.
 //!
-//! - [`Load`] and [`Target`]: what to do ([`config`])
-//! - [`start`], [`Running`]: do it, on a thread of its own ([`engine`])
+//! - [`Plan`]: what to do ([`plan`])
+//! - [`start`], [`Running`]: do it, one thread for each core ([`run`]), with an engine ([`engine`]:
+//!   plain HTTP/1.1; [`general`]: everything), on `io_uring` or epoll
 //! - [`Outcome`]: the [`Report`] and, if asked, one [`Record`] for each request
-//!
-//! Deliberately absent until their issue comes: HTTP/2, TLS, several threads, `io_uring`, the
-//! comparison of two runs.
 
-pub mod config;
-mod connection;
 pub mod control;
 pub mod engine;
 pub mod general;
-mod old;
 pub mod plan;
 pub mod record;
 pub mod recorder;
 pub mod report;
-mod response;
 pub mod run;
 pub mod sample;
-mod schedule;
 pub mod slo;
 
-pub use config::{Arrivals, Load, Target};
-pub use old::{Outcome, Running, start};
-pub use run::LoadError;
+pub use control::Control;
+pub use plan::Plan;
 pub use record::{ErrorClass, Method, Record, Result};
 pub use report::{Report, Verdict};
+pub use run::{LoadError, Outcome, Running, start};
 pub use slo::Slo;

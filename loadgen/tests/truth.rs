@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ballast_loadgen::{ErrorClass, Load, Method, Target, Verdict, start};
+use ballast_loadgen::plan::{Request, Template};
+use ballast_loadgen::{ErrorClass, Method, Plan, Verdict, start};
 
 /// Answers every request on a thread per connection, through `answer`; returns the address.
 fn server(
@@ -52,15 +53,13 @@ fn ok(stream: &mut TcpStream) -> bool {
         .is_ok()
 }
 
-fn load(address: SocketAddr) -> Load {
-    let target: Target = format!("http://{address}/").parse().expect("parses");
-    Load {
-        rate: Some(500.0),
-        duration: Duration::from_secs(2),
-        connections: 4,
-        records: true,
-        ..Load::new(target)
-    }
+fn load(address: SocketAddr) -> Plan {
+    let plan = Plan::http(&format!("http://{address}/")).expect("a plan");
+    let mut plan = plan.at_rate(500.0);
+    plan.duration = Duration::from_secs(2);
+    plan.connections = 4;
+    plan.records = true;
+    plan
 }
 
 #[test]
@@ -113,17 +112,15 @@ fn dying_server_gives_resets_and_refusals_not_a_hang() {
 #[test]
 fn silent_server_gives_timeouts_and_stop_ends_the_run() {
     let address = server(|_, _| true);
-    let load = Load {
-        timeout: Duration::from_millis(50),
-        duration: Duration::from_hours(1),
-        connections: 64,
-        ..load(address)
-    };
+    let mut load = load(address);
+    load.timeouts.request = Duration::from_millis(50);
+    load.duration = Duration::from_hours(1);
+    load.connections = 64;
     let running = start(load).expect("starts");
     let deadline = Instant::now() + Duration::from_secs(10);
     while running.failed() < 20 {
         assert!(Instant::now() < deadline, "no timeout within ten seconds");
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::park_timeout(Duration::from_millis(5));
     }
     running.stop();
     let outcome = running.join().expect("runs");
@@ -149,12 +146,12 @@ fn request_ids_are_distinct_and_methods_are_mixed() {
         assert_eq!(before, None, "{id} twice");
         ok(stream)
     });
-    let load = Load {
-        request_ids: Some("t".to_owned()),
-        post_ratio: 0.5,
-        body_bytes: 0,
-        ..load(address)
-    };
+    let mut load = load(address);
+    load.request_ids = Some("t".to_owned());
+    load.targets[0].requests.push(Request {
+        method: http::Method::POST,
+        ..Request::get(Template::literal("/"))
+    });
     let outcome = start(load).expect("starts").join().expect("runs");
     let seen = seen.lock().expect("locks");
     assert_eq!(seen.len(), 1000);

@@ -12,7 +12,6 @@ mod find_max;
 mod interrupt;
 mod outputs;
 mod run;
-mod start;
 mod target;
 
 use std::process::ExitCode;

@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ballast_loadgen::plan::Plan;
-use ballast_loadgen::{Outcome, Report, Slo, Verdict};
+use ballast_loadgen::{Outcome, Report, Running, Slo, Verdict};
 
 use super::args::RunArgs;
 use super::build::{Ready, build};
 use super::interrupt::Interrupts;
 use super::outputs::{self, Losses};
-use super::start::Running;
 
 /// How often a run is looked at: nobody sees a shorter delay.
 const LOOK: Duration = Duration::from_millis(100);
@@ -42,7 +41,7 @@ pub fn run(args: &RunArgs) -> Result<u8> {
 /// Makes one run to its end, or to the first Ctrl-C; a second one gives up what is in flight.
 pub fn drive(plan: Plan, interrupts: &Interrupts) -> Result<Outcome> {
     let before = interrupts.count();
-    let running = super::start::start(plan)?;
+    let running = ballast_loadgen::start(plan)?;
     while !running.is_finished() {
         heed(&running, interrupts.count() - before);
         std::thread::park_timeout(LOOK);

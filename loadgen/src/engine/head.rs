@@ -329,8 +329,14 @@ mod tests {
             ("HTTP/1.1 200 OK\r\n: empty\r\n", Fault::HeaderLine),
             ("HTTP/1.1 200 OK\r\nA : b\r\n", Fault::HeaderLine),
             ("HTTP/1.1 200 OK\r\n\rX", Fault::HeaderLine),
-            ("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n", Fault::ContentLength),
-            ("HTTP/1.1 200 OK\r\nContent-Length: \r\n", Fault::ContentLength),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n",
+                Fault::ContentLength,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: \r\n",
+                Fault::ContentLength,
+            ),
             (
                 "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n",
                 Fault::ContentLength,

@@ -23,4 +23,4 @@ mod wire;
 
 pub use fault::Fault;
 pub use head::Headers;
-pub use shell::run;
+pub use shell::{probe, run};

@@ -127,9 +127,7 @@ impl Response {
                 };
                 Ok(Some(Event::Body(body)))
             }
-            State::UntilClose => {
-                Ok(take(data, u64::MAX).map(|(body, _)| Event::Body(body)))
-            }
+            State::UntilClose => Ok(take(data, u64::MAX).map(|(body, _)| Event::Body(body))),
             _ => self.chunked(data),
         }
     }
@@ -385,7 +383,8 @@ mod tests {
                 match response.next(&mut data, ends < bodiless) {
                     Ok(None) => break,
                     Ok(Some(Event::Head { status, headers })) => {
-                        let headers = headers.map(|(name, value)| (name.to_owned(), value.to_vec()));
+                        let headers =
+                            headers.map(|(name, value)| (name.to_owned(), value.to_vec()));
                         all.push(Seen::Head(status, headers.collect()));
                     }
                     Ok(Some(Event::Body(bytes))) => {
@@ -466,7 +465,10 @@ mod tests {
             ("HTTP/1.1 200 OK\r\n\r\nabc", true),
             ("HTTP/1.1 200 OK\r\n\r\n", true),
             ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", false),
-            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", false),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+                false,
+            ),
             ("HTTP/1.1 200", false),
             ("", false),
         ] {
@@ -487,12 +489,24 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(fault(&format!("{head}X: {long}")), Fault::HeadTooLong);
-        assert_eq!(fault(&format!("{head}X: {long}\r\n\r\n")), Fault::HeadTooLong);
+        assert_eq!(
+            fault(&format!("{head}X: {long}\r\n\r\n")),
+            Fault::HeadTooLong
+        );
         assert_eq!(fault(&format!("{head}{long}")), Fault::HeaderLine);
         assert_eq!(fault(&format!("{chunked}1;{long}")), Fault::ChunkSize);
-        assert_eq!(fault(&format!("{chunked}0\r\nX: {long}")), Fault::HeadTooLong);
-        assert_eq!(fault(&format!("{chunked}00000000000000000001\r\nab")), Fault::ChunkEnd);
-        assert_eq!(fault(&format!("{chunked}10000000000000000\r\n")), Fault::ChunkSize);
+        assert_eq!(
+            fault(&format!("{chunked}0\r\nX: {long}")),
+            Fault::HeadTooLong
+        );
+        assert_eq!(
+            fault(&format!("{chunked}00000000000000000001\r\nab")),
+            Fault::ChunkEnd
+        );
+        assert_eq!(
+            fault(&format!("{chunked}10000000000000000\r\n")),
+            Fault::ChunkSize
+        );
         assert_eq!(fault(&format!("{chunked}\r\n")), Fault::ChunkSize);
         assert_eq!(fault(&format!("{chunked}x\r\n")), Fault::ChunkSize);
         assert_eq!(fault(&format!("{chunked}1\r\nab\r\n")), Fault::ChunkEnd);

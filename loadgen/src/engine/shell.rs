@@ -4,7 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use ballast_ring::{Backend, Batch, ConnectOptions, Handler, Io, IoError, Options, Ring, Token};
+use ballast_ring::{
+    Backend, Batch, ConnectOptions, Handler, Io, IoError, Options, Ring, RingError, Token,
+};
 
 use super::core::{Core, nanos};
 use super::wire::Wire;
@@ -175,6 +177,20 @@ fn options(lane: &Lane, backend: Backend) -> Options {
         }),
         ..Options::default()
     }
+}
+
+/// Returns why there is no engine on io_uring here, if there is none.
+///
+/// # Errors
+/// What is missing: the permission, the kernel's version, locked memory.
+pub fn probe() -> Result<(), RingError> {
+    let options = Options {
+        backend: Backend::IoUring,
+        buffers: BUFFERS,
+        buffer_bytes: BUFFER_BYTES,
+        ..Options::default()
+    };
+    Ring::new(&options).map(drop)
 }
 
 /// Runs one lane of a plan over plain HTTP/1.1 on the calling thread until it is done. Its

@@ -287,7 +287,9 @@ fn every_connection_takes_its_turn() {
 
 #[test]
 fn closed_loop_keeps_every_connection_busy_until_the_end() {
-    let mut world = World::new(8, |now_ns, _, _| Reply::At(now_ns + 10 * MS, ANSWER.to_vec()));
+    let mut world = World::new(8, |now_ns, _, _| {
+        Reply::At(now_ns + 10 * MS, ANSWER.to_vec())
+    });
     let records = in_order(run(plan(None, Duration::from_secs(1), 8), &mut world));
     assert_eq!(records.len(), 800);
     assert!(records.iter().all(|record| record.latency_us() == 10_000));
@@ -299,7 +301,9 @@ fn users_think_between_an_answer_and_the_next_question() {
     let mut load = plan(None, Duration::from_secs(1), 2);
     let think = Think::Constant(Duration::from_millis(90));
     load.pacing = Pacing::Closed { think };
-    let mut world = World::new(2, |now_ns, _, _| Reply::At(now_ns + 10 * MS, ANSWER.to_vec()));
+    let mut world = World::new(2, |now_ns, _, _| {
+        Reply::At(now_ns + 10 * MS, ANSWER.to_vec())
+    });
     assert_eq!(run(load.clone(), &mut world).counts().done, 20);
 
     let think = Think::Exponential(Duration::from_millis(9));
@@ -318,7 +322,10 @@ fn pipeline_is_filled_and_answered_in_order() {
     let mut world = World::new(1, |now_ns, _, nth| {
         at_once.push(now_ns);
         // Each takes 3 ms, one after the other.
-        Reply::At((ZERO_NS + (nth + 1) * 3 * MS).max(now_ns + 3 * MS), ANSWER.to_vec())
+        Reply::At(
+            (ZERO_NS + (nth + 1) * 3 * MS).max(now_ns + 3 * MS),
+            ANSWER.to_vec(),
+        )
     });
     let records = in_order(run(load, &mut world));
     assert_eq!(records.len(), 1000);
@@ -336,7 +343,11 @@ fn who_is_not_answered_times_out_and_so_does_who_waits_for_its_connection() {
     let records = in_order(run(load, &mut world));
     assert_eq!(classes(&records), [(ErrorClass::Timeout, 100)]);
     let slowest = records.iter().map(Record::latency_us).max();
-    assert_eq!(slowest, Some(990_000), "waited 0.49 s and then asked in vain");
+    assert_eq!(
+        slowest,
+        Some(990_000),
+        "waited 0.49 s and then asked in vain"
+    );
     assert_eq!(world.arrivals.len(), 6, "two every half a second");
 }
 
@@ -344,7 +355,10 @@ fn who_is_not_answered_times_out_and_so_does_who_waits_for_its_connection() {
 fn refused_requests_fail_at_once_and_a_server_that_returns_is_found() {
     let mut world = World::new(4, |now_ns, _, _| Reply::At(now_ns + MS, ANSWER.to_vec()));
     world.listens = |now_ns| now_ns > ZERO_NS + 500 * MS;
-    let records = in_order(run(plan(Some(1000.0), Duration::from_secs(2), 4), &mut world));
+    let records = in_order(run(
+        plan(Some(1000.0), Duration::from_secs(2), 4),
+        &mut world,
+    ));
     assert_eq!(records.len(), 2000);
     let refused = records
         .iter()
@@ -353,7 +367,10 @@ fn refused_requests_fail_at_once_and_a_server_that_returns_is_found() {
     assert!((500..1500).contains(&refused), "{refused}");
     assert!(records.iter().all(|record| record.latency_us() <= 1000));
     let attempts = world.connects.len();
-    assert!(attempts < 60, "{attempts} attempts in one second and a half");
+    assert!(
+        attempts < 60,
+        "{attempts} attempts in one second and a half"
+    );
 }
 
 #[test]

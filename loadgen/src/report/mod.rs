@@ -6,7 +6,6 @@
 //! - [`hlog`]: histograms in the interval log format of HdrHistogram
 
 pub mod hlog;
-mod old;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -19,7 +18,6 @@ use std::time::{Duration, SystemTime};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use old::Stats;
 pub use timeline::{Heat, Timeline, TimelinePoint};
 pub use verdict::Verdict;
 

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use ballast_loadgen::{Load, Method, Outcome, Record, Running};
+use ballast_loadgen::plan::{Request, Template};
+use ballast_loadgen::{Method, Outcome, Plan, Record, Running};
 use ballast_model::view::TaskView;
 use ballast_model::{Health, TaskState};
 use serde_json::{Value, json};
@@ -20,8 +21,10 @@ pub const SERVICE: &str = "web";
 pub const PUBLISHED: u16 = 8080;
 /// Requests a second.
 const RATE: f64 = 1100.0;
-/// Share of POSTs.
-const POSTS: f64 = 0.2;
+/// Weights of GETs and POSTs.
+const WEIGHTS: [u32; 2] = [4, 1];
+/// In a POST.
+const BODY_BYTES: usize = 16;
 /// For anything to heal; past it the run is counted as not healed.
 pub const HEALS_WITHIN: Duration = Duration::from_secs(15);
 /// What belongs to a fault after it has healed.
@@ -99,16 +102,20 @@ pub fn window(from: Instant) -> Window {
 /// If the generator cannot start.
 pub fn drive(cluster: &Cluster, port: u16, prefix: &str) -> Result<Running> {
     let address = cluster.ingress(0).address(port);
-    let load = Load {
-        rate: Some(RATE),
-        // Stopped when the block ends.
-        duration: Duration::from_hours(1),
-        connections: 64,
-        post_ratio: POSTS,
-        request_ids: Some(prefix.to_owned()),
-        records: true,
-        ..Load::new(format!("http://{address}/").parse().context("the target")?)
-    };
+    let mut load = Plan::http(&format!("http://{address}/"))
+        .context("the target")?
+        .at_rate(RATE);
+    // Stopped when the block ends.
+    load.duration = Duration::from_hours(1);
+    load.request_ids = Some(prefix.to_owned());
+    load.records = true;
+    let [get, post] = WEIGHTS;
+    let mut requests = vec![Request::get(Template::literal("/")); 2];
+    requests[0].weight = get;
+    requests[1].weight = post;
+    requests[1].method = ::http::Method::POST;
+    requests[1].body = Template::literal([b'x'; BODY_BYTES]);
+    load.targets[0].requests = requests;
     let running = cluster.client().inside(|| ballast_loadgen::start(load))?;
     running.context("the load generator")
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use ballast_loadgen::{Load, Running};
+use ballast_loadgen::{Plan, Running};
 use ballast_model::view::TaskView;
 use ballast_model::{Health, TaskState};
 
@@ -73,15 +73,14 @@ impl Stage {
     pub fn drive(&self, story: &Story) -> Result<Running> {
         let address = self.cluster.ingress(0).address(PUBLISHED);
         story.say(&format!("ballast-loadgen --rate {RATE} http://{address}/"));
-        let load = Load {
-            rate: Some(RATE),
-            // Longer than any demo takes: it is stopped.
-            duration: Duration::from_hours(1),
-            connections: CONNECTIONS,
-            request_ids: Some("demo".to_owned()),
-            records: true,
-            ..Load::new(format!("http://{address}/").parse().context("the target")?)
-        };
+        let mut load = Plan::http(&format!("http://{address}/"))
+            .context("the target")?
+            .at_rate(RATE);
+        // Longer than any demo takes: it is stopped.
+        load.duration = Duration::from_hours(1);
+        load.connections = CONNECTIONS;
+        load.request_ids = Some("demo".to_owned());
+        load.records = true;
         let running = self
             .cluster
             .client()

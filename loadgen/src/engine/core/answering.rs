@@ -18,13 +18,7 @@ enum Read {
 
 impl Core {
     /// Takes bytes that `connection` received.
-    pub fn received(
-        &mut self,
-        wire: &mut impl Wire,
-        connection: u32,
-        data: &[u8],
-        now_ns: u64,
-    ) {
+    pub fn received(&mut self, wire: &mut impl Wire, connection: u32, data: &[u8], now_ns: u64) {
         match self.read(connection, data, now_ns) {
             Read::Good => self.offer(wire, connection, now_ns),
             Read::Spent(class) => {
@@ -232,9 +226,10 @@ impl Core {
             return;
         }
         for at in 0..self.pools.len() {
-            while let Some(flight) = self.pools[at].backlog.pop_front_if(|flight| {
-                flight.due_ns.saturating_add(self.request_ns) <= now_ns
-            }) {
+            while let Some(flight) = self.pools[at]
+                .backlog
+                .pop_front_if(|flight| flight.due_ns.saturating_add(self.request_ns) <= now_ns)
+            {
                 self.waiting -= 1;
                 self.never_sent(&flight, ErrorClass::Timeout, now_ns);
             }

@@ -128,7 +128,11 @@ impl Core {
                 Pacing::Closed { think } => Some(think),
             },
             churn: Churn {
-                requests: plan.churn.requests_per_connection.unwrap_or(u64::MAX).max(1),
+                requests: plan
+                    .churn
+                    .requests_per_connection
+                    .unwrap_or(u64::MAX)
+                    .max(1),
                 every_ns: Duration::try_from_secs_f64(share).ok().map(nanos),
                 reset: plan.churn.reset,
             },
