@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 
+use crate::error::IoError;
 use crate::options::ConnectOptions;
 use crate::sockets::Role;
 
@@ -33,7 +34,7 @@ pub(crate) fn prepare_adopted(fd: &OwnedFd) -> Result<Role, Errno> {
 }
 
 /// Returns a socket that is connecting.
-pub(crate) fn connect(address: SocketAddr, options: &ConnectOptions) -> Result<OwnedFd, Errno> {
+pub(crate) fn connect(address: SocketAddr, options: &ConnectOptions) -> Result<OwnedFd, IoError> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
@@ -45,11 +46,13 @@ pub(crate) fn connect(address: SocketAddr, options: &ConnectOptions) -> Result<O
     }
     if let Some(source) = options.source {
         bind_address_only(&fd)?;
-        rustix::net::bind(&fd, &SocketAddr::new(source, 0))?;
+        // No port is chosen yet, so that it can only be the address that is not to be had.
+        rustix::net::bind(&fd, &SocketAddr::new(source, 0))
+            .map_err(|errno| IoError::Os(errno.into()))?;
     }
     match rustix::net::connect(&fd, &address) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(fd),
-        Err(errno) => Err(errno),
+        Err(errno) => Err(errno.into()),
     }
 }
 
