@@ -30,6 +30,8 @@ mod uring;
 mod websocket;
 mod work;
 
+pub use udp::DATAGRAMS_IN_FLIGHT;
+
 use std::io;
 use std::rc::Rc;
 use std::time::Instant;

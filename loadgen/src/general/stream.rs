@@ -85,6 +85,15 @@ impl Stream {
         }
     }
 
+    /// Returns an error of the socket that no read has told.
+    pub fn take_error(&self) -> Option<io::Error> {
+        match self {
+            Self::Plain(Socket::Udp(socket)) => socket.take_error().ok().flatten(),
+            // A read is in flight, or waits for the end, and an error is one.
+            _ => None,
+        }
+    }
+
     /// Reads what is there into `buffer`; 0 at the end.
     pub fn poll_fill(
         &mut self,

@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
@@ -21,13 +21,16 @@ use super::stream::{Dialer, Socket, Stream};
 use super::timer::Deadline;
 use super::work::{Course, Job, Slot, Turn, Work};
 
-/// Datagrams in flight on one socket. Past it requests wait, as for a free connection.
-const IN_FLIGHT: usize = 1024;
+/// Datagrams of an open loop in flight on one socket. Past it requests wait, as for a free
+/// connection.
+pub const DATAGRAMS_IN_FLIGHT: u32 = 1024;
 /// Numbers remembered of datagrams that timed out, to tell late answers from strays; the oldest
 /// are forgotten.
 const REMEMBERED: usize = 4096;
 /// Bytes of the largest datagram that comes back whole.
 const DATAGRAM_BYTES: usize = 64 * 1024;
+/// How soon an error is seen that only epoll knows of: tokio wakes no reader for it.
+const ERROR_CHECK: Duration = Duration::from_millis(20);
 /// Bytes of the number.
 const NUMBER_BYTES: usize = 8;
 
@@ -56,6 +59,7 @@ enum Event {
     Due(Option<Job>),
     Came(io::Result<usize>),
     Expired,
+    Looked,
 }
 
 /// Serves one socket's place until nothing more is to be done.
@@ -109,10 +113,11 @@ impl Echo {
         let most = if self.work.is_closed_loop() {
             1
         } else {
-            IN_FLIGHT
+            DATAGRAMS_IN_FLIGHT as usize
         };
         let mut deadline = Deadline::new(self.work.plan().timeouts.request);
         let mut buffer = vec![0; DATAGRAM_BYTES];
+        let mut errors = tokio::time::interval(ERROR_CHECK);
         let mut more = true;
         loop {
             let takes = more && !self.retired && self.flights.len() < most;
@@ -126,6 +131,7 @@ impl Echo {
                     Event::Came(came)
                 }
                 () = expiry(&mut deadline, oldest), if oldest.is_some() => Event::Expired,
+                _ = errors.tick(), if oldest.is_some() => Event::Looked,
                 job = self.work.next_job(&mut self.turn), if takes => Event::Due(job),
             };
             match event {
@@ -134,6 +140,11 @@ impl Echo {
                 Event::Came(Ok(count)) => self.came(&buffer[..count]),
                 Event::Came(Err(error)) => self.fail_all(failure::of_io(&error)),
                 Event::Expired => self.expire(),
+                Event::Looked => {
+                    if let Some(error) = self.stream.take_error() {
+                        self.fail_all(failure::of_io(&error));
+                    }
+                }
             }
         }
     }

@@ -238,6 +238,7 @@ impl Recorder {
         let at_once = match plan.protocol {
             Protocol::Http1 { pipeline } => pipeline,
             Protocol::Http2 { streams } | Protocol::Grpc { streams } => streams,
+            Protocol::UdpEcho => crate::general::DATAGRAMS_IN_FLIGHT,
             _ => 1,
         };
         let methods = |target: &crate::plan::Target| {
