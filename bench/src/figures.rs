@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 /// Which statistic of a figure a goal is set for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stat {
+    /// The smallest.
+    Min,
     /// The median.
     P50,
     /// 99 % of the values are not above it.
@@ -20,6 +22,7 @@ pub enum Stat {
 impl Stat {
     const fn name(self) -> &'static str {
         match self {
+            Self::Min => "min",
             Self::P50 => "p50",
             Self::P99 => "p99",
             Self::Max => "max",
@@ -56,7 +59,7 @@ impl Goal {
 pub struct Figure {
     case: String,
     subject: String,
-    name: &'static str,
+    name: String,
     unit: &'static str,
     values: Vec<f64>,
     goals: Vec<Goal>,
@@ -66,13 +69,13 @@ impl Figure {
     /// Returns `name` of `subject` in `case`; values come with [`Self::values`].
     pub fn new(
         (case, subject): (impl Into<String>, impl Into<String>),
-        name: &'static str,
+        name: impl Into<String>,
         unit: &'static str,
     ) -> Self {
         Self {
             case: case.into(),
             subject: subject.into(),
-            name,
+            name: name.into(),
             unit,
             values: Vec::new(),
             goals: Vec::new(),
@@ -121,6 +124,7 @@ impl Figure {
             self.values.get(rank - 1).copied().unwrap_or(f64::NAN)
         };
         match stat {
+            Stat::Min => at(0),
             Stat::P50 => at(50),
             Stat::P99 => at(99),
             Stat::Max => at(100),
@@ -178,6 +182,18 @@ impl Figures {
         self.0.push(figure);
     }
 
+    /// Returns whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns the figure of that case, subject and name.
+    pub fn find(&self, case: &str, subject: &str, name: &str) -> Option<&Figure> {
+        self.0
+            .iter()
+            .find(|figure| figure.case == case && figure.subject == subject && figure.name == name)
+    }
+
     /// Returns them as the array that `--json` writes.
     pub fn to_json(&self) -> Vec<Value> {
         self.0.iter().map(Figure::to_json).collect()
@@ -188,26 +204,26 @@ impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:36} {:12} {:30} {:>11} {:>11} {:>11} {:>5}  goals",
-            "case", "subject", "figure", "median", "p99", "max", "runs"
+            "{:36} {:18} {:36} {:>11} {:>11} {:>11} {:>5}  goals",
+            "case", "subject", "figure", "median", "min", "max", "runs"
         )?;
         for figure in &self.0 {
             write!(
                 f,
-                "{:36} {:12} {:30} {:>11.2} {:>11.2} {:>11.2} {:>5} ",
+                "{:36} {:18} {:36} {:>11.2} {:>11.2} {:>11.2} {:>5} ",
                 figure.case,
                 figure.subject,
                 format!("{}, {}", figure.name, figure.unit),
                 figure.stat(Stat::P50),
-                figure.stat(Stat::P99),
+                figure.values.first().copied().unwrap_or(f64::NAN),
                 figure.stat(Stat::Max),
                 figure.values.len(),
             )?;
             for goal in &figure.goals {
-                let met = goal.is_met(figure.stat(goal.stat));
-                let met = if met { "met" } else { "MISSED" };
+                let value = figure.stat(goal.stat);
+                let met = if goal.is_met(value) { "met" } else { "MISSED" };
                 let (name, sign) = (goal.stat.name(), goal.sign());
-                write!(f, " {name} {sign} {} {met}", goal.limit)?;
+                write!(f, " {name} {value:.2} {sign} {} {met}", goal.limit)?;
             }
             writeln!(f)?;
         }

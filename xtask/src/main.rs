@@ -6,7 +6,9 @@
 mod bench;
 mod demo;
 mod gate;
+mod instructions;
 mod progress;
+mod readme;
 mod setup;
 mod shell;
 mod tests_run;
@@ -24,9 +26,14 @@ usage: cargo xtask COMMAND
   test [FILTER]              every test: unit, property, golden, simulation, cluster
   verify                     format check, tidy, clippy, docs, dependencies, tests; writes nothing
   demo [--json FILE]         a cluster on this machine, under load, with faults
-  bench NAME [--json FILE] [--keep FOLDER]
-                             durable, failover, fleet, scale, scheduler, all; figures are kept in
-                             bench/runs
+  bench NAME [--json FILE] [--keep FOLDER | --no-keep] [--only CASE] [--runs N] [--pairs N]
+             [--wait SECONDS] [--tiny]
+                             scheduler, loadgen, l7, l4, autoscale, failover, scale, durable, fleet,
+                             all; a whole run is kept in bench/runs and its figures go into the
+                             README. Status 0 measured, 1 failed, 4 nothing could be measured
+  bench readme               the README's measured part from the runs that are kept
+  bench instructions [--bless]
+                             instructions of hot paths, held to bench/instructions.json
 ";
 
 fn main() -> ExitCode {
@@ -41,7 +48,10 @@ fn main() -> ExitCode {
         ["test", rest @ ..] => tests_run::run(rest),
         ["verify"] => gate::verify(),
         ["demo", rest @ ..] => demo::run(rest),
-        ["bench", name, rest @ ..] => bench::run(name, rest),
+        ["bench", name, rest @ ..] => match bench::run(name, rest) {
+            Ok(status) => return ExitCode::from(status),
+            Err(error) => Err(error),
+        },
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             Ok(())

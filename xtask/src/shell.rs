@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context, bail};
 
@@ -18,13 +18,22 @@ pub fn root() -> PathBuf {
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.current_dir(root());
-    // The cargo that started us sets these for us alone.
-    for name in [
-        "CARGO_MANIFEST_DIR",
-        "CARGO_PKG_NAME",
-        "CARGO_MANIFEST_PATH",
-    ] {
-        command.env_remove(name);
+    // The cargo that started us sets these for us alone. Build scripts that look at them would
+    // run again under us, and what depends on them be built anew.
+    for (name, _) in std::env::vars_os() {
+        let ours = name.to_str().is_some_and(|name| {
+            name.starts_with("CARGO_PKG_")
+                || name.starts_with("CARGO_MANIFEST_")
+                || [
+                    "CARGO_BIN_NAME",
+                    "CARGO_CRATE_NAME",
+                    "CARGO_PRIMARY_PACKAGE",
+                ]
+                .contains(&name)
+        });
+        if ours {
+            command.env_remove(name);
+        }
     }
     command
 }
@@ -61,15 +70,23 @@ pub fn target_dir() -> anyhow::Result<PathBuf> {
 /// # Errors
 /// It cannot be started, or ends otherwise than with 0.
 pub fn run(command: &mut Command) -> anyhow::Result<()> {
-    let line = line(command);
-    eprintln!("    $ {line}");
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start `{line}`"))?;
+    let status = status(command)?;
     if !status.success() {
-        bail!("`{line}` ended with {status}");
+        bail!("`{}` ended with {status}", line(command));
     }
     Ok(())
+}
+
+/// Runs `command`, shown, to its end, and returns how it ended.
+///
+/// # Errors
+/// It cannot be started.
+pub fn status(command: &mut Command) -> anyhow::Result<ExitStatus> {
+    let line = line(command);
+    eprintln!("    $ {line}");
+    command
+        .status()
+        .with_context(|| format!("cannot start `{line}`"))
 }
 
 /// Runs `command` quietly and returns what it printed.

@@ -27,12 +27,13 @@ const GROUPS: [Group; 5] = [
 
 /// Measures every group.
 pub fn run(options: &Options) -> Bench {
-    let mut bench = Bench::new("scheduler");
-    for (name, group) in GROUPS {
-        eprintln!("==> {name}");
-        for figure in group(options) {
-            bench.figures.push(figure);
+    Bench::measure("scheduler", options, |bench| {
+        for (name, group) in GROUPS {
+            eprintln!("==> {name}");
+            for figure in group(options) {
+                bench.push(figure);
+            }
         }
-    }
-    bench
+        Ok(())
+    })
 }

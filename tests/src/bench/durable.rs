@@ -13,59 +13,62 @@ use ballast_model::{TaskId, Timestamp};
 use serde_json::{Value, json};
 
 use super::figures::Stat;
-use super::{Bench, Figure};
+use super::{Bench, Figure, Options};
 use crate::cluster::bin_dir;
 use crate::fleet::{Fleet, FleetManager, Manner, room_for};
 
 const NODES: usize = 1000;
 const TASKS: usize = 100_000;
 const RUNS: usize = 5;
-/// Before the runs, so that memory and connections are warm.
-const WARM_UP: usize = 10_000;
+/// Before the runs, so that memory and connections are warm: this part of a run.
+const WARM_UP: usize = 10;
 /// For all of a run's tasks to come or go.
 const DEADLINE: Duration = Duration::from_mins(1);
-const CASE: (&str, &str) = ("durable, 1,000 nodes", "ballast");
+const SUBJECT: &str = "ballast";
 
 /// Measures.
 ///
 /// # Errors
 /// The manager or an agent fails.
-pub(super) fn run() -> Result<Bench> {
+pub(super) fn run(bench: &mut Bench, options: &Options) -> Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("a runtime")?;
-    runtime.block_on(measure())
+    runtime.block_on(measure(bench, options))
 }
 
-async fn measure() -> Result<Bench> {
-    let mut bench = Bench::new("durable");
+async fn measure(bench: &mut Bench, options: &Options) -> Result<()> {
+    let (nodes, tasks) = (options.size(NODES, 20), options.size(TASKS, 200));
+    let runs = options.runs.unwrap_or(options.size(RUNS, 1));
     // Beside the programs: a temporary folder may lie in memory, where fsync costs nothing.
     let dir = tempfile::tempdir_in(bin_dir()?).context("a folder")?;
     let manager = FleetManager::start(dir.path())?;
-    let room = room_for(u32::try_from(2 * TASKS / NODES)?);
-    let mut fleet = Fleet::join(manager.links, &manager.token()?, NODES, room).await?;
+    let room = room_for(u32::try_from(2 * tasks / nodes)?);
+    let mut fleet = Fleet::join(manager.links, &manager.token()?, nodes, room).await?;
     fleet.connect(|_| Manner::Acknowledges);
     fleet
-        .wait("connected", DEADLINE, |fleet| fleet.connected() == NODES)
+        .wait("connected", DEADLINE, |fleet| fleet.connected() == nodes)
         .await?;
-    place(&manager, &fleet, WARM_UP, "warm-up").await?;
+    place(&manager, &fleet, tasks / WARM_UP, "warm-up").await?;
     let (mut seconds, mut batches, mut sizes) = (Vec::new(), Vec::new(), Vec::new());
-    for nth in 0..RUNS {
-        let run = place(&manager, &fleet, TASKS, &format!("run-{nth}")).await?;
+    for nth in 0..runs {
+        let run = place(&manager, &fleet, tasks, &format!("run-{nth}")).await?;
         seconds.push(run.took.as_secs_f64());
         for (ms, size) in run.batches {
             batches.push(ms);
             sizes.push(size);
         }
     }
-    let rate = seconds.iter().map(|seconds| TASKS as f64 / seconds);
+    let rate = seconds.iter().map(|seconds| tasks as f64 / seconds);
     bench.raw = json!({"seconds": seconds, "batch_ms": batches, "batch_tasks": sizes});
+    let case = format!("durable, {} nodes", options.size("1,000", "20"));
+    let of = (case.as_str(), SUBJECT);
     let figures = &mut bench.figures;
-    let rate = Figure::new(CASE, "placements durable and heard", "1/s").values(rate);
+    let rate = Figure::new(of, "placements durable and heard", "1/s").values(rate);
     figures.push(rate.goal_at_least(Stat::P50, 100_000.0));
-    let batch = Figure::new(CASE, "a batch, decided to heard", "ms").values(batches);
+    let batch = Figure::new(of, "a batch, decided to heard", "ms").values(batches);
     figures.push(batch.goal(Stat::P99, 50.0));
-    figures.push(Figure::new(CASE, "tasks in a batch", "1").values(sizes));
+    figures.push(Figure::new(of, "tasks in a batch", "1").values(sizes));
     fleet.end().await;
-    Ok(bench)
+    Ok(())
 }
 
 struct Run {

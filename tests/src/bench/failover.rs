@@ -7,28 +7,57 @@ use anyhow::{Context, Result, ensure};
 use ballast_loadgen::{Method, Outcome, Record};
 use serde_json::{Value, json};
 
-use super::Bench;
 use super::figures::{Figure, Stat};
 use super::haproxy::{self, HaProxy};
 use super::rig::{self, Fault, HEALS_WITHIN, Harm, PUBLISHED, Rig, ms};
+use super::{Bench, Options};
 use crate::cluster::Signal;
 
 /// Replicas, and HAProxy's backends.
 const REPLICAS: u16 = 5;
-/// Blocks in which we and HAProxy take turns.
-const BLOCKS: usize = 5;
-/// Of our replicas, per block.
-const KILLS: usize = 10;
-/// Of our replicas, per block.
-const HANGS: usize = 4;
-/// Of HAProxy's backends, of each kind, per block.
-const PEER_FAULTS: usize = 4;
-/// Nodes lost.
-const NODES: usize = 5;
 /// How long the manager is away.
 const MANAGER_AWAY: Duration = Duration::from_secs(10);
 /// Between two faults.
 const PAUSE: Duration = Duration::from_millis(250);
+
+/// How much of everything.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    /// Blocks in which we and HAProxy take turns.
+    blocks: usize,
+    /// Of our replicas, per block.
+    kills: usize,
+    /// Of our replicas, per block.
+    hangs: usize,
+    /// Of HAProxy's backends, of each kind, per block.
+    peer_faults: usize,
+    /// Nodes lost.
+    nodes: usize,
+    /// How long the manager is away.
+    away: Duration,
+}
+
+impl Sizes {
+    fn of(options: &Options) -> Self {
+        let published = Self {
+            blocks: options.runs.unwrap_or(5),
+            kills: 10,
+            hangs: 4,
+            peer_faults: 4,
+            nodes: 5,
+            away: MANAGER_AWAY,
+        };
+        let tiny = Self {
+            blocks: 1,
+            kills: 1,
+            hangs: 1,
+            peer_faults: 1,
+            nodes: 1,
+            away: Duration::from_secs(2),
+        };
+        options.size(published, tiny)
+    }
+}
 
 /// Faults of one kind to one subject, with what they did.
 #[derive(Debug, Default)]
@@ -71,34 +100,36 @@ impl Series {
 ///
 /// # Errors
 /// If the cluster does not come up, or a fault cannot be done to it.
-pub fn run() -> Result<Bench> {
-    let mut bench = Bench::new("failover");
+pub fn run(bench: &mut Bench, options: &Options) -> Result<()> {
+    let sizes = Sizes::of(options);
     let rig = Rig::start(REPLICAS.into())?;
-    blocks(&rig, &mut bench)?;
-    nodes(&rig, &mut bench)?;
-    manager(&rig, &mut bench)?;
+    bench.case("kill and hang", options, |bench| blocks(&rig, bench, sizes));
+    bench.case("node lost", options, |bench| {
+        nodes(&rig, bench, sizes.nodes)
+    });
+    bench.case("manager away", options, |bench| {
+        manager(&rig, bench, sizes.away)
+    });
     let Rig { cluster, watch, .. } = rig;
     drop(watch);
     cluster.finish();
-    Ok(bench)
+    Ok(())
 }
 
 /// Kills and hangs, ours and HAProxy's by turns, so that a noisy machine is noisy for both.
-fn blocks(rig: &Rig, bench: &mut Bench) -> Result<()> {
+fn blocks(rig: &Rig, bench: &mut Bench, sizes: Sizes) -> Result<()> {
     let mut haproxy = HaProxy::start(&rig.cluster, REPLICAS)?;
     if haproxy.is_none() {
-        bench
-            .missing
-            .push("HAProxy: it is not installed".to_owned());
+        bench.missing("HAProxy: it is not installed");
     }
     let [mut kills, mut hangs, mut peer_kills, mut peer_hangs] =
         [(); 4].map(|()| Series::default());
-    for block in 0..BLOCKS {
-        eprintln!("    failover: block {} of {BLOCKS}", block + 1);
+    for block in 0..sizes.blocks {
+        eprintln!("    failover: block {} of {}", block + 1, sizes.blocks);
         // Ids of their own: a POST counts as executed twice when its id is seen twice.
         let load = rig::drive(&rig.cluster, PUBLISHED, &format!("ballast{block}"))?;
-        let killed = faults(KILLS, |nth| rig.hurt(nth, Signal::KILL))?;
-        let hung = faults(HANGS, |nth| rig.hurt(nth, Signal::STOP))?;
+        let killed = faults(sizes.kills, |nth| rig.hurt(nth, Signal::KILL))?;
+        let hung = faults(sizes.hangs, |nth| rig.hurt(nth, Signal::STOP))?;
         let (zero, outcome) = rig::finish(load)?;
         kills.add(zero, &outcome, killed);
         hangs.add(zero, &outcome, hung);
@@ -106,8 +137,8 @@ fn blocks(rig: &Rig, bench: &mut Bench) -> Result<()> {
             continue;
         };
         let load = rig::drive(&rig.cluster, haproxy::PORT, &format!("haproxy{block}"))?;
-        let killed = faults(PEER_FAULTS, |nth| haproxy.hurt(nth, Signal::KILL))?;
-        let hung = faults(PEER_FAULTS, |nth| haproxy.hurt(nth, Signal::STOP))?;
+        let killed = faults(sizes.peer_faults, |nth| haproxy.hurt(nth, Signal::KILL))?;
+        let hung = faults(sizes.peer_faults, |nth| haproxy.hurt(nth, Signal::STOP))?;
         let (zero, outcome) = rig::finish(load)?;
         peer_kills.add(zero, &outcome, killed);
         peer_hangs.add(zero, &outcome, hung);
@@ -209,10 +240,10 @@ fn harm_figures(
 }
 
 /// Whole nodes, one after the other; each comes back before the next goes.
-fn nodes(rig: &Rig, bench: &mut Bench) -> Result<()> {
+fn nodes(rig: &Rig, bench: &mut Bench, count: usize) -> Result<()> {
     let mut series = Series::default();
-    for nth in 0..NODES {
-        eprintln!("    failover: node {} of {NODES}", nth + 1);
+    for nth in 0..count {
+        eprintln!("    failover: node {} of {count}", nth + 1);
         let load = rig::drive(&rig.cluster, PUBLISHED, "node")?;
         sleep(PAUSE);
         let tasks = rig.healthy()?;
@@ -268,8 +299,8 @@ fn nodes(rig: &Rig, bench: &mut Bench) -> Result<()> {
 }
 
 /// The manager away under load, and a replica that dies meanwhile.
-fn manager(rig: &Rig, bench: &mut Bench) -> Result<()> {
-    eprintln!("    failover: the manager is away for {MANAGER_AWAY:?}");
+fn manager(rig: &Rig, bench: &mut Bench, away: Duration) -> Result<()> {
+    eprintln!("    failover: the manager is away for {away:?}");
     let load = rig::drive(&rig.cluster, PUBLISHED, "manager")?;
     sleep(PAUSE);
     let tasks = rig.healthy()?;
@@ -280,24 +311,21 @@ fn manager(rig: &Rig, bench: &mut Bench) -> Result<()> {
     let before = rig.watch.now();
     rig.cluster.manager().kill()?;
     let gone = Instant::now();
-    sleep(MANAGER_AWAY / 2);
+    sleep(away / 2);
     let killed = Instant::now();
     crate::cluster::kill_pid(pid)?;
-    let out = rig
-        .watch
-        .wait(killed, MANAGER_AWAY / 2, |ready| ready < before);
+    let out = rig.watch.wait(killed, away / 2, |ready| ready < before);
     let from = out.unwrap_or(killed);
-    let restarted = rig
-        .watch
-        .wait(from, MANAGER_AWAY / 2, |ready| ready >= before);
-    sleep(MANAGER_AWAY.saturating_sub(gone.elapsed()));
+    let restarted = rig.watch.wait(from, away / 2, |ready| ready >= before);
+    sleep(away.saturating_sub(gone.elapsed()));
     rig.cluster.manager().start()?;
     rig.cluster
         .wait_healthy(super::rig::SERVICE, REPLICAS.into(), HEALS_WITHIN)?;
     let back = gone.elapsed();
     sleep(PAUSE);
     let (_, outcome) = rig::finish(load)?;
-    let of = ("manager away for 10 s", "ballast");
+    let case = format!("manager away for {} s", away.as_secs());
+    let of = (case.as_str(), "ballast");
     // A POST in flight at the replica that is killed cannot be saved.
     for (method, name) in [(Method::Get, "failed GETs"), (Method::Post, "failed POSTs")] {
         let failed = |record: &&Record| record.method == method && record.failure().is_some();

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::durable::{remove, service};
-use super::{Bench, Figure, proc};
+use super::{Bench, Figure, Options, proc};
 use crate::cluster::bin_dir;
 use crate::fleet::{Fleet, FleetManager, Manner, room_for};
 
@@ -25,53 +25,50 @@ const SERVICE: &str = "fleet";
 ///
 /// # Errors
 /// The manager or an agent fails.
-pub(super) fn run() -> Result<Bench> {
+pub(super) fn run(bench: &mut Bench, options: &Options) -> Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("a runtime")?;
-    runtime.block_on(measure())
+    runtime.block_on(measure(bench, options))
 }
 
-async fn measure() -> Result<Bench> {
-    let mut bench = Bench::new("fleet");
+async fn measure(bench: &mut Bench, options: &Options) -> Result<()> {
+    let (nodes, tasks) = (options.size(NODES, 20), options.size(TASKS, 200));
+    let span = options.size(IDLE, Duration::from_millis(200));
     let dir = tempfile::tempdir_in(bin_dir()?).context("a folder")?;
     let manager = FleetManager::start(dir.path())?;
     let began = Instant::now();
-    let room = room_for(u32::try_from(2 * TASKS / NODES)?);
-    let mut fleet = Fleet::join(manager.links, &manager.token()?, NODES, room).await?;
-    seconds(&mut bench, "all joined", began.elapsed());
+    let room = room_for(u32::try_from(2 * tasks / nodes)?);
+    let mut fleet = Fleet::join(manager.links, &manager.token()?, nodes, room).await?;
+    seconds(bench, "all joined", began.elapsed());
     let began = Instant::now();
     fleet.connect(|_| Manner::Runs);
     fleet
-        .wait("connected", DEADLINE, |fleet| fleet.connected() == NODES)
+        .wait("connected", DEADLINE, |fleet| fleet.connected() == nodes)
         .await?;
-    seconds(&mut bench, "all connected", began.elapsed());
-    memory(&mut bench, &manager, "memory without tasks")?;
-    idle(&mut bench, &manager, "CPU without tasks").await?;
+    seconds(bench, "all connected", began.elapsed());
+    memory(bench, &manager, "memory without tasks")?;
+    idle(bench, &manager, "CPU without tasks", span).await?;
 
     let cpu = used(&manager)?;
     let began = Instant::now();
-    manager.call("POST", "/v1/services", Some(&service(SERVICE, TASKS)))?;
-    let told = |fleet: &Fleet| fleet.living() == TASKS;
+    manager.call("POST", "/v1/services", Some(&service(SERVICE, tasks)))?;
+    let told = |fleet: &Fleet| fleet.living() == tasks;
     let heard = fleet.wait("placed", DEADLINE, told).await;
     let heard = heard.with_context(|| manager.log())?;
-    seconds(&mut bench, "100,000 tasks heard by their agents", heard);
+    seconds(bench, "100,000 tasks heard by their agents", heard);
     let path = format!("/v1/services/{SERVICE}");
-    while manager.call("GET", &path, None)?["replicas"]["healthy"] != json!(TASKS) {
+    while manager.call("GET", &path, None)?["replicas"]["healthy"] != json!(tasks) {
         ensure!(began.elapsed() < DEADLINE, "not all tasks run");
         tokio::time::sleep(LOOK).await;
     }
     let took = began.elapsed();
-    seconds(&mut bench, "100,000 tasks acknowledged running", took);
+    seconds(bench, "100,000 tasks acknowledged running", took);
     let rate = Figure::new(CASE, "service create to running", "tasks/s");
     bench
         .figures
-        .push(rate.values([TASKS as f64 / took.as_secs_f64()]));
-    seconds(
-        &mut bench,
-        "CPU for it",
-        used(&manager)?.saturating_sub(cpu),
-    );
-    memory(&mut bench, &manager, "memory with 100,000 tasks")?;
-    idle(&mut bench, &manager, "CPU with 100,000 tasks").await?;
+        .push(rate.values([tasks as f64 / took.as_secs_f64()]));
+    seconds(bench, "CPU for it", used(&manager)?.saturating_sub(cpu));
+    memory(bench, &manager, "memory with 100,000 tasks")?;
+    idle(bench, &manager, "CPU with 100,000 tasks", span).await?;
     let sets = fleet.sets() as f64;
     bench
         .figures
@@ -79,17 +76,13 @@ async fn measure() -> Result<Bench> {
 
     let cpu = used(&manager)?;
     let took = remove(&manager, &fleet, SERVICE).await?;
-    seconds(&mut bench, "100,000 tasks removed", took);
-    seconds(
-        &mut bench,
-        "CPU for it",
-        used(&manager)?.saturating_sub(cpu),
-    );
-    let whole = fleet.connected() == NODES;
+    seconds(bench, "100,000 tasks removed", took);
+    seconds(bench, "CPU for it", used(&manager)?.saturating_sub(cpu));
+    let whole = fleet.connected() == nodes;
     ensure!(whole, "agents lost their links:\n{}", manager.log());
-    published(&mut bench);
+    published(bench);
     fleet.end().await;
-    Ok(bench)
+    Ok(())
 }
 
 fn seconds(bench: &mut Bench, name: &'static str, span: Duration) {
@@ -111,9 +104,14 @@ fn memory(bench: &mut Bench, manager: &FleetManager, name: &'static str) -> Resu
     Ok(())
 }
 
-async fn idle(bench: &mut Bench, manager: &FleetManager, name: &'static str) -> Result<()> {
+async fn idle(
+    bench: &mut Bench,
+    manager: &FleetManager,
+    name: &'static str,
+    span: Duration,
+) -> Result<()> {
     let (before, began) = (used(manager)?, Instant::now());
-    tokio::time::sleep(IDLE).await;
+    tokio::time::sleep(span).await;
     let share = used(manager)?.saturating_sub(before).as_secs_f64() / began.elapsed().as_secs_f64();
     bench
         .figures

@@ -10,29 +10,26 @@ mod failover;
 mod fleet;
 mod haproxy;
 mod ingress_log;
-mod proc;
 mod rig;
 mod scale;
 
 use anyhow::{Result, bail};
-pub use ballast_bench::{Bench, Figure, Figures, figures};
+use ballast_bench::child as proc;
+pub use ballast_bench::{Bench, Figure, Figures, Options, figures};
 
-/// Runs the bench of that name, or all.
+/// Runs the bench of that name.
 ///
 /// # Errors
-/// If there is none, or a cluster cannot be started.
-pub fn run(name: &str) -> Result<Vec<Bench>> {
-    Ok(match name {
-        "durable" => vec![durable::run()?],
-        "fleet" => vec![fleet::run()?],
-        "failover" => vec![failover::run()?],
-        "scale" => vec![scale::run()?],
-        "all" => vec![
-            failover::run()?,
-            scale::run()?,
-            durable::run()?,
-            fleet::run()?,
-        ],
-        _ => bail!("there is no bench `{name}`; there are durable, failover, fleet, scale, all"),
-    })
+/// There is none.
+pub fn run(name: &str, options: &Options) -> Result<Bench> {
+    let (name, measure): (_, fn(&mut Bench, &Options) -> Result<()>) = match name {
+        "durable" => ("durable", durable::run),
+        "fleet" => ("fleet", fleet::run),
+        "failover" => ("failover", failover::run),
+        "scale" => ("scale", scale::run),
+        _ => bail!("there is no bench `{name}` here; there are durable, failover, fleet, scale"),
+    };
+    Ok(Bench::measure(name, options, |bench| {
+        measure(bench, options)
+    }))
 }

@@ -5,10 +5,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::Bench;
 use super::figures::{Figure, Stat};
-use super::proc;
 use super::rig::ms;
+use super::{Bench, Options, proc};
 use crate::cluster::{Cluster, Host};
 use crate::watch::ReadyWatch;
 
@@ -22,66 +21,99 @@ const SETTLE: Duration = Duration::from_secs(5);
 /// Over which idle CPU time is measured: several probe intervals of 5 s.
 const IDLE: Duration = Duration::from_secs(20);
 
+/// How much of everything.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    few: u32,
+    runs: usize,
+    many: u32,
+    idle: u32,
+    settle: Duration,
+    watch: Duration,
+}
+
+impl Sizes {
+    fn of(options: &Options) -> Self {
+        let published = Self {
+            few: 50,
+            runs: options.runs.unwrap_or(RUNS),
+            many: 1000,
+            idle: 500,
+            settle: SETTLE,
+            watch: IDLE,
+        };
+        let tiny = Self {
+            few: 3,
+            runs: 1,
+            many: 6,
+            idle: 3,
+            settle: Duration::from_millis(100),
+            watch: Duration::from_millis(300),
+        };
+        options.size(published, tiny)
+    }
+}
+
 /// Measures it.
 ///
 /// # Errors
 /// If the cluster does not come up or replicas do not answer.
-pub fn run() -> Result<Bench> {
-    let mut bench = Bench::new("scale");
+pub fn run(bench: &mut Bench, options: &Options) -> Result<()> {
+    let sizes = Sizes::of(options);
     let cluster = Cluster::builder().env("BALLAST_LOG", "warn").start()?;
-    std::thread::sleep(SETTLE);
-    memory(&cluster, &mut bench, "idle", None);
-    eprintln!("    scale: nothing runs, for {IDLE:?}");
-    let without = idle_cpu(&cluster)?;
-    bench.figures.push(agents_cpu("no task", without));
-    let fifty = (0..RUNS)
+    std::thread::sleep(sizes.settle);
+    memory(&cluster, bench, "idle", None);
+    eprintln!("    scale: nothing runs, for {:?}", sizes.watch);
+    let without = idle_cpu(&cluster, sizes.watch)?;
+    bench.push(agents_cpu("no task", without));
+    let few = (0..sizes.runs)
         .map(|run| {
-            eprintln!("    scale: 50 replicas, run {} of {RUNS}", run + 1);
-            let took = from_nothing(&cluster, 50)?;
+            let (few, runs) = (sizes.few, sizes.runs);
+            eprintln!("    scale: {few} replicas, run {} of {runs}", run + 1);
+            let took = from_nothing(&cluster, few)?;
             remove(&cluster)?;
             Ok(ms(took))
         })
         .collect::<Result<Vec<f64>>>()?;
-    bench.figures.push(
-        Figure::new(
-            ("50 replicas from nothing", "ballast"),
-            "all answering",
-            "ms",
-        )
-        .values(fifty.clone())
-        .goal(Stat::P50, 400.0),
-    );
-    eprintln!("    scale: 1,000 replicas");
-    let thousand = from_nothing(&cluster, 1000)?;
-    bench.figures.push(
-        Figure::new(
-            ("1,000 replicas from nothing", "ballast"),
-            "all answering",
-            "ms",
-        )
-        .values([ms(thousand)])
-        .goal(Stat::Max, 10_000.0),
-    );
-    std::thread::sleep(SETTLE);
-    memory(&cluster, &mut bench, "1,000 tasks", Some(25.0 * 1024.0));
-    eprintln!("    scale: down to 500, then idle for {IDLE:?}");
-    cluster.cli(&[
-        "service",
-        "scale",
-        &format!("{SERVICE}=500"),
-        "--timeout",
-        "90s",
-    ])?;
-    cluster.wait_healthy(SERVICE, 500, DEADLINE)?;
-    std::thread::sleep(SETTLE);
-    let with = idle_cpu(&cluster)?;
-    bench.figures.push(agents_cpu("500 idle tasks", with));
-    // What heartbeats cost is the same without a task; the rest is probes and a look at log sizes.
-    let added = agents_cpu("what 500 idle tasks add", with - without);
-    bench.figures.push(added.goal(Stat::Max, 1.0));
-    bench.raw = json!({"fifty_ms": fifty, "thousand_ms": ms(thousand)});
+    let answering = |replicas| {
+        let case = format!("{} replicas from nothing", grouped(replicas));
+        Figure::new((case, "ballast"), "all answering", "ms")
+    };
+    let figure = answering(sizes.few).values(few.clone());
+    bench.push(figure.goal(Stat::P50, 400.0));
+    eprintln!("    scale: {} replicas", sizes.many);
+    let many = ms(from_nothing(&cluster, sizes.many)?);
+    let figure = answering(sizes.many).values([many]);
+    bench.push(figure.goal(Stat::Max, 10_000.0));
+    std::thread::sleep(sizes.settle);
+    let loaded = format!("{} tasks", grouped(sizes.many));
+    memory(&cluster, bench, &loaded, Some(25.0 * 1024.0));
+    idle_tasks(&cluster, bench, sizes, without)?;
+    bench.raw = json!({"few_ms": few, "many_ms": many});
     cluster.finish();
-    Ok(bench)
+    Ok(())
+}
+
+fn idle_tasks(cluster: &Cluster, bench: &mut Bench, sizes: Sizes, without: f64) -> Result<()> {
+    let idle = sizes.idle;
+    eprintln!("    scale: down to {idle}, then idle for {:?}", sizes.watch);
+    let scale = format!("{SERVICE}={idle}");
+    cluster.cli(&["service", "scale", &scale, "--timeout", "90s"])?;
+    cluster.wait_healthy(SERVICE, idle, DEADLINE)?;
+    std::thread::sleep(sizes.settle);
+    let with = idle_cpu(cluster, sizes.watch)?;
+    bench.push(agents_cpu(format!("{idle} idle tasks"), with));
+    // What heartbeats cost is the same without a task; the rest is probes and a look at log sizes.
+    let added = agents_cpu(format!("what {idle} idle tasks add"), with - without);
+    bench.push(added.goal(Stat::Max, 1.0));
+    Ok(())
+}
+
+fn grouped(count: u32) -> String {
+    match (count / 1000, count % 1000) {
+        (0, rest) => rest.to_string(),
+        (thousands, rest) => format!("{thousands},{rest:03}"),
+    }
 }
 
 /// Returns how long it took from before the command was run until the ingress held every replica
@@ -136,12 +168,10 @@ fn roles(cluster: &Cluster) -> [(&'static str, &Host); 3] {
     ]
 }
 
-fn memory(cluster: &Cluster, bench: &mut Bench, when: &'static str, goal_kib: Option<f64>) {
+fn memory(cluster: &Cluster, bench: &mut Bench, when: &str, goal_kib: Option<f64>) {
     for (role, host) in roles(cluster) {
         let Some(bytes) = host.pid().and_then(proc::resident_bytes) else {
-            bench
-                .missing
-                .push(format!("memory of the {role}: it has ended"));
+            bench.missing(format!("memory of the {role}: it has ended"));
             continue;
         };
         let name = match role {
@@ -150,7 +180,7 @@ fn memory(cluster: &Cluster, bench: &mut Bench, when: &'static str, goal_kib: Op
             _ => "memory of the ingress",
         };
         let figure = Figure::new((when, "ballast"), name, "KiB").values([bytes as f64 / 1024.0]);
-        bench.figures.push(match goal_kib {
+        bench.push(match goal_kib {
             Some(goal) => figure.goal(Stat::Max, goal),
             None => figure,
         });
@@ -158,7 +188,7 @@ fn memory(cluster: &Cluster, bench: &mut Bench, when: &'static str, goal_kib: Op
 }
 
 /// Returns what all agents use while nothing happens, in percent of a core.
-fn idle_cpu(cluster: &Cluster) -> Result<f64> {
+fn idle_cpu(cluster: &Cluster, span: Duration) -> Result<f64> {
     let agents: Vec<u32> = cluster.agents().filter_map(Host::pid).collect();
     let used = || {
         agents
@@ -167,7 +197,7 @@ fn idle_cpu(cluster: &Cluster) -> Result<f64> {
             .sum::<Duration>()
     };
     let (before, began) = (used(), Instant::now());
-    std::thread::sleep(IDLE);
+    std::thread::sleep(span);
     let share = used().saturating_sub(before).as_secs_f64() / began.elapsed().as_secs_f64();
     anyhow::ensure!(
         agents.len() == cluster.agents().count(),
@@ -176,6 +206,6 @@ fn idle_cpu(cluster: &Cluster) -> Result<f64> {
     Ok(share * 100.0)
 }
 
-fn agents_cpu(case: &'static str, percent: f64) -> Figure {
+fn agents_cpu(case: impl Into<String>, percent: f64) -> Figure {
     Figure::new((case, "ballast"), "CPU of all 3 agents", "% of a core").values([percent])
 }

@@ -34,6 +34,14 @@ pub fn bin_dir() -> Result<PathBuf> {
 }
 
 /// Returns the path of a program of ours; builds it if it is missing.
+///
+/// # Errors
+/// It does not build.
+pub fn program(name: &str) -> Result<PathBuf> {
+    bin(name)
+}
+
+/// Returns the path of a program of ours; builds it if it is missing.
 pub(crate) fn bin(name: &str) -> Result<PathBuf> {
     let dir = bin_dir()?;
     let path = dir.join(name);

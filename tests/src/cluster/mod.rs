@@ -44,7 +44,7 @@ use ballast_model::view::{NodeView, ServiceView, TaskView};
 use serde::de::DeserializeOwned;
 
 pub(crate) use bins::bin;
-pub use bins::bin_dir;
+pub use bins::{bin_dir, program};
 pub use builder::Builder;
 pub use host::{Host, Role};
 pub use load::{Failure, Load, LoadPlan, LoadReport, Tally};

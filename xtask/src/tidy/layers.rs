@@ -55,7 +55,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ballast-loadgen", &["ballast-ring"]),
     (
         "ballast-bench",
-        &["ballast-model", "ballast-scheduler", "ballast-simulate"],
+        &[
+            "ballast-model",
+            "ballast-scheduler",
+            "ballast-simulate",
+            "ballast-loadgen",
+        ],
     ),
     (
         "ballast-tests",

@@ -1,0 +1,218 @@
+//! Hot operations to count instructions of: `instructions CASE COUNT` sets up and does the
+//! operation COUNT times; `instructions list` names the cases.
+//!
+//! `cargo xtask bench instructions` runs each case under callgrind with two counts and subtracts,
+//! so that set-up, start and end cancel out: what is left is exact to a few instructions, on a busy
+//! machine, too. Nothing here may draw from the clock or a random source.
+
+use std::hint::black_box;
+use std::process::ExitCode;
+
+use ballast_lb::table::{Feed, Moment, Session};
+use ballast_loadgen::plan::{Lane, Plan};
+use ballast_loadgen::recorder::Recorder;
+use ballast_loadgen::sample::Sample;
+use ballast_model::{
+    AssignmentId, Bytes, Endpoint, Generation, Health, Incarnation, MilliCpu, NodeId, Placement,
+    PortSpec, PortTable, Protocol, Resources, RouteRule, Sequence, ServiceId, ServiceTable, Target,
+    Timestamp,
+};
+use ballast_scheduler::{Peers, Request, Scheduler};
+use ballast_wire::feed::EndpointHealth;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+
+/// A case: its name, and what does it that often and returns something that depends on all of it.
+type Case = (&'static str, fn(u64) -> u64);
+
+const CASES: [Case; 4] = [
+    ("scheduler/place-and-free/1000x10000", placement),
+    ("lb/route-and-pick/100x10", request),
+    ("lb/table-update/100x10", table_update),
+    ("loadgen/request", loadgen_request),
+];
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let (name, count) = (args.next(), args.next());
+    match (name.as_deref(), count.and_then(|it| it.parse().ok())) {
+        (Some("list"), _) => {
+            for (name, _) in CASES {
+                println!("{name}");
+            }
+            ExitCode::SUCCESS
+        }
+        (Some(name), Some(count)) => match CASES.iter().find(|(known, _)| *known == name) {
+            Some((_, run)) => {
+                println!("{name}: {:016x}", run(count));
+                ExitCode::SUCCESS
+            }
+            None => ExitCode::FAILURE,
+        },
+        // `cargo bench` starts every bench; this one is for callgrind.
+        _ => {
+            println!("instructions are counted by `cargo xtask bench instructions`");
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// One task placed and freed in a fleet that runs ten on each of its 1,000 nodes.
+fn placement(count: u64) -> u64 {
+    let nodes = ballast_bench::scheduler::fleet::nodes(1000);
+    let mut scheduler = Scheduler::rebuild(&nodes, []);
+    let ports = [PortSpec {
+        name: "http".to_owned(),
+        target: Target::Dynamic,
+        published: None,
+        protocol: Protocol::Http,
+    }];
+    let placement = Placement::default();
+    let mut place = |number: u64| {
+        // The same mix again and again: what differs is only how often.
+        let resources = Resources::of(
+            MilliCpu(50 * (1 + u32::try_from(number % 19).expect("small"))),
+            Bytes::from_mib(64 * (1 + number % 37)),
+        );
+        let request = Request {
+            service: ServiceId::from_bits(number % 500),
+            resources: &resources,
+            ports: &ports,
+            placement: &placement,
+            node: None,
+            avoid: &[],
+            kept: &[],
+            peers: Peers::none(),
+        };
+        let placed = scheduler.place(&request).expect("the fleet has room");
+        scheduler.commit(placed.reservation, AssignmentId::from_bits(number));
+        if let Some(oldest) = number.checked_sub(10_000) {
+            assert!(scheduler.free(AssignmentId::from_bits(oldest)));
+        }
+        placed.node.to_bits() as u64
+    };
+    (0..10_000 + count).fold(0, |hash, number| hash.rotate_left(5) ^ place(number))
+}
+
+/// 100 services with ten endpoints each, all healthy, every service on a route of its own.
+fn services(generation: u64) -> Vec<ServiceTable> {
+    (0..100).map(|number| service(number, generation)).collect()
+}
+
+fn service(number: u16, generation: u64) -> ServiceTable {
+    let endpoints = (0..10)
+        .map(|slot| Endpoint {
+            assignment: AssignmentId::from_bits(u64::from(number * 10 + slot)),
+            node: NodeId::from_bits(u64::from(slot)),
+            address: ([10, 0, 0, 1], 20_000 + number * 10 + slot).into(),
+            health: Health::Healthy,
+        })
+        .collect();
+    ServiceTable {
+        service: ServiceId::from_bits(u64::from(number)),
+        name: format!("service-{number}"),
+        generation: Generation(generation),
+        ports: vec![PortTable {
+            name: "http".to_owned(),
+            protocol: Protocol::Http,
+            published: None,
+            routes: vec![RouteRule {
+                host: Some(format!("s{number}.test").parse().expect("a host")),
+                path_prefix: "/".to_owned(),
+            }],
+            endpoints,
+        }],
+    }
+}
+
+/// What the ingress does for a request beside HTTP: its route is looked up, an endpoint is chosen,
+/// the request is counted in and out, and its latency noted.
+fn request(count: u64) -> u64 {
+    let mut feed = Feed::new();
+    feed.snapshot(Generation(1), services(1));
+    let table = feed.table().clone();
+    let hosts: Vec<String> = (0..100).map(|number| format!("s{number}.test")).collect();
+    let mut hash = 0_u64;
+    for number in 0..count {
+        let host = &hosts[usize::try_from(number % 100).expect("small")];
+        let pool = table.route(black_box(host), "/some/path").expect("a route");
+        // Any bits will do, as long as they are the same each time.
+        let random = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let now = Moment(number);
+        let flight = pool.begin(random, now, &[]).expect("an endpoint");
+        let backend = flight.backend();
+        backend.responded(std::time::Duration::from_micros(300), now);
+        hash = hash.rotate_left(5) ^ u64::from(backend.address.port());
+    }
+    hash
+}
+
+/// One endpoint's health flips, and a new table is made and swapped in.
+fn table_update(count: u64) -> u64 {
+    let mut feed = Feed::new();
+    feed.snapshot(Generation(1), services(1));
+    let node = NodeId::from_bits(3);
+    let session = feed.hello(node, Incarnation(1), Moment(0)).expect("opens");
+    let all: Vec<_> = (0..100).map(|number| said(number, 1, true)).collect();
+    feed.sync(session, &all, Moment(0)).expect("is open");
+    (0..count).fold(0, |hash, number| {
+        hash ^ u64::from(flip(&mut feed, session, number))
+    })
+}
+
+fn flip(feed: &mut Feed, session: Session, number: u64) -> bool {
+    let report = said(number % 100, 2 + number, (number / 100) % 2 == 1);
+    let effects = feed.change(session, &report, Moment(0)).expect("is open");
+    effects.table.is_some()
+}
+
+fn said(service: u64, sequence: u64, healthy: bool) -> EndpointHealth {
+    EndpointHealth {
+        assignment: AssignmentId::from_bits(service * 10 + 3),
+        sequence: Sequence(sequence),
+        health: if healthy {
+            Health::Healthy
+        } else {
+            Health::Unhealthy
+        },
+        seen: Timestamp(sequence),
+    }
+}
+
+/// What the load generator does for a request beside the sockets: it is scheduled, filled in, and
+/// its answer taken down.
+fn loadgen_request(count: u64) -> u64 {
+    let plan = Plan::http("http://127.0.0.1:80/some/path").expect("a plan");
+    let mut plan = plan.at_rate(1000.0);
+    plan.duration = std::time::Duration::from_secs(1_000_000);
+    let lane = Lane {
+        plan: plan.into(),
+        index: 0,
+        of: 1,
+    };
+    let mut recorder = Recorder::of(&lane);
+    let mut rng = StdRng::seed_from_u64(1);
+    let path = &lane.plan.targets[0].requests[0].path;
+    let schedule = lane.schedule().expect("an open loop");
+    let (mut bytes, mut hash) = (Vec::new(), 0_u64);
+    for (number, due) in (0..count).zip(schedule) {
+        let due_ns = u64::try_from(due.as_nanos()).expect("short");
+        recorder.released(due_ns, due_ns + 10_000);
+        bytes.clear();
+        path.render(number, &mut rng, &mut bytes);
+        recorder.done(&Sample {
+            number,
+            target: 0,
+            request: 0,
+            due_ns,
+            sent_ns: due_ns + 12_000,
+            first_byte_ns: due_ns + 90_000,
+            done_ns: due_ns + 100_000 + 1000 * (number % 50),
+            received_bytes: 300,
+            sent_bytes: bytes.len() as u64,
+            outcome: Ok(200),
+        });
+        hash = hash.rotate_left(5) ^ bytes.len() as u64;
+    }
+    hash ^ recorder.counts().done
+}
