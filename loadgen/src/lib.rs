@@ -15,6 +15,7 @@
 
 pub mod control;
 pub mod engine;
+pub mod fleet;
 pub mod general;
 pub mod plan;
 pub mod record;

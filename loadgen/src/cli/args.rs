@@ -255,7 +255,12 @@ pub struct MachineArgs {
     #[arg(long, value_name = "CORES")]
     pub cores: Option<Cores>,
     /// Run on these workers instead of here, and merge what they measure
-    #[arg(long, value_name = "HOST:PORT,…", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "HOST:PORT,…",
+        value_delimiter = ',',
+        conflicts_with = "cores"
+    )]
     pub workers: Vec<String>,
     /// What workers were told to ask for
     #[arg(

@@ -193,15 +193,12 @@ fn requests(ask: &AskArgs, protocol: Protocol) -> Result<Vec<Request>> {
     let (method, body) = match (protocol, &ask.method) {
         (Protocol::Grpc { .. }, None) => (http::Method::POST, given.unwrap_or_default()),
         (Protocol::Grpc { .. }, Some(_)) => bail!("gRPC calls are always POST: leave --method out"),
-        _ if echoes => (http::Method::GET, given.unwrap_or(filler)),
+        // Without a body an echo sends the request's number.
+        _ if echoes => (http::Method::GET, given.unwrap_or_default()),
         (_, Some(method)) => (method.clone(), given.unwrap_or_default()),
         (_, None) if has_body => (http::Method::POST, given.unwrap_or_default()),
         (_, None) => (http::Method::GET, Template::default()),
     };
-    ensure!(
-        !echoes || !body.is_empty(),
-        "an echo needs a body of at least one byte"
-    );
     Ok(vec![Request {
         method,
         body,

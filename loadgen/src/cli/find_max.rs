@@ -12,11 +12,11 @@ use ballast_loadgen::plan::{Pacing, Plan};
 use ballast_loadgen::{Report, Verdict};
 use serde::Serialize;
 
+use super::run::LOST;
 use super::args::RunArgs;
 use super::build::level;
-use super::interrupt::Interrupts;
+use super::drive::Driver;
 use super::outputs::{self, Losses};
-use super::run::{self, drive, missed};
 
 /// Where the search begins when nothing says so, in requests a second.
 const BEGIN: f64 = 1_000.0;
@@ -170,7 +170,7 @@ impl Search {
 }
 
 /// Searches, prints each step, writes the JSON; returns the exit status.
-pub fn run(args: &RunArgs, plan: &Plan, interrupts: &Interrupts) -> Result<u8> {
+pub fn run(args: &RunArgs, plan: &Plan, driver: &Driver) -> Result<u8> {
     ensure!(
         plan.duration >= SHORTEST,
         "--find-max needs runs of at least a second: --duration is that of the run that confirms"
@@ -196,11 +196,12 @@ pub fn run(args: &RunArgs, plan: &Plan, interrupts: &Interrupts) -> Result<u8> {
             duration,
             ..plan.clone()
         };
-        let report = drive(trial, interrupts)?.report;
-        if interrupts.count() > 0 {
+        let mut report = driver.drive(trial)?.report;
+        report.assert(&args.judge.slo);
+        if driver.interrupts.count() > 0 {
             break None;
         }
-        let step = step(args, rate, duration, confirming, &report);
+        let step = step(rate, duration, confirming, &report);
         say(&mut losses, &line(&step));
         search.told(step.met);
         steps.push(step);
@@ -208,16 +209,16 @@ pub fn run(args: &RunArgs, plan: &Plan, interrupts: &Interrupts) -> Result<u8> {
     let found = Found {
         max_rate,
         first_missed_rate: search.missed(),
-        complete: interrupts.count() == 0,
+        complete: driver.interrupts.count() == 0,
         steps,
     };
     say(&mut losses, &summary(&found));
     write(args, &found, &mut losses);
     Ok(match found.max_rate {
-        _ if !losses.is_empty() => run::LOST,
-        Some(_) => run::OK,
-        None if found.complete => run::MISSED,
-        None => run::INVALID,
+        _ if !losses.is_empty() => LOST,
+        Some(_) => 0,
+        None if found.complete => 1,
+        None => 3,
     })
 }
 
@@ -233,8 +234,9 @@ fn write(args: &RunArgs, found: &Found, losses: &mut Losses) {
     }
 }
 
-fn step(args: &RunArgs, rate: f64, span: Duration, confirming: bool, report: &Report) -> Step {
-    let mut reasons = missed(&args.judge.slo, report);
+fn step(rate: f64, span: Duration, confirming: bool, report: &Report) -> Step {
+    let missed = report.slos.iter().filter(|slo| !slo.met);
+    let mut reasons: Vec<String> = missed.map(|slo| slo.miss.clone()).collect();
     if report.verdict == Verdict::Invalid {
         reasons.insert(0, format!("INVALID: {}", report.reason));
     }

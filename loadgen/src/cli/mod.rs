@@ -2,17 +2,19 @@
 //!
 //! - [`args`]: the flags; [`target`]: those with a form of their own
 //! - [`build`]: from flags to a plan, with what contradicts itself refused
-//! - [`run`]: one run; [`find_max`]: many, to the highest rate that meets the objectives
+//! - [`run`]: one run; [`drive`]: here, or on workers; [`find_max`]: many, to the highest rate that meets the objectives
 //! - [`outputs`]: print first, then write
 //! - `interrupt`: Ctrl-C
 
 pub mod args;
 mod build;
+mod drive;
 mod find_max;
 mod interrupt;
 mod outputs;
 mod run;
 mod target;
+mod work;
 
 use std::process::ExitCode;
 
@@ -22,8 +24,11 @@ use args::{Cli, Command};
 pub fn main(cli: &Cli) -> ExitCode {
     let done = match &cli.command {
         None => run::run(&cli.run),
+        Some(Command::Coordinate(args)) if args.machine.workers.is_empty() => {
+            Err(anyhow::anyhow!("coordinate needs --workers HOST:PORT,…"))
+        }
         Some(Command::Coordinate(args)) => run::run(args),
-        Some(Command::Worker(_)) => Err(anyhow::anyhow!("not yet")),
+        Some(Command::Worker(args)) => work::run(args),
     };
     match done {
         Ok(status) => ExitCode::from(status),
