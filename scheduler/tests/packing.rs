@@ -116,6 +116,24 @@ fn task_without_devices_goes_beside_devices_only_if_there_is_no_other_room() {
 }
 
 #[test]
+fn node_is_opened_only_where_the_others_would_waste_more() {
+    let nodes: Vec<Node> = (0..4).map(|number| node(number, 64_000, 4, "T4")).collect();
+    let mut scheduler = Scheduler::rebuild(&nodes, []);
+    let mut went = Vec::new();
+    for number in 0..3 {
+        went.extend(run(&mut scheduler, &task(1000, 1, 1000), number));
+    }
+    // Three on the first; the second is opened by one that does not fit there, and is preferred
+    // from then on to the first that is empty again.
+    went.extend(run(&mut scheduler, &task(1000, 2, 1000), 3));
+    for number in 0..3 {
+        assert!(scheduler.free(AssignmentId::from_bits(number)));
+    }
+    went.extend(run(&mut scheduler, &task(1000, 1, 1000), 4));
+    assert_eq!(went, [0, 0, 0, 1, 1]);
+}
+
+#[test]
 fn fractions_share_a_device_that_they_fill() {
     for policy in [Policy::Auto, Policy::Fgd] {
         let nodes: Vec<Node> = (0..8).map(|number| node(number, 64_000, 4, "T4")).collect();

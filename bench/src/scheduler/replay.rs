@@ -25,7 +25,7 @@ const TASKS: u64 = 40_000;
 const SEEDS: u64 = 3;
 
 /// What replays are run with. `binpack` is for few nodes; `auto` keeps devices usable for what may
-/// come, and opens a node sooner where there are idle ones: it is shown beside, without a goal.
+/// come, and opens a node sooner where the others would waste more: it is shown beside, without a goal.
 const SUBJECTS: [(&str, Policy, f64, Option<f64>); 4] = [
     ("binpack, no moves", Policy::Binpack, 0.0, Some(1.10)),
     ("binpack, 1 %/h moved", Policy::Binpack, 1.0, Some(1.05)),

@@ -22,6 +22,12 @@ use crate::index::{Allowed, Amounts, Ask, At, Classes, Index, Remains, remaining
 /// A class that is wanted by this much more than the least wanted one costs nothing yet.
 const SLACK: f64 = 0.05;
 
+/// What it costs to put a task on a node that has none, in devices. Without it, tasks that waste
+/// nothing anywhere go to the first node by id, empty or not: replays with departures take a
+/// quarter to a half more nodes than need be. At 0.1 the fleet is packed worse in the end, and at 1
+/// by more than a percent.
+const OPENING: f64 = 0.05;
+
 /// One kind of device of the fleet, and what is worked out for it.
 #[derive(Debug)]
 struct Kind {
@@ -297,12 +303,16 @@ impl Packer {
     ) -> Option<(At, G)> {
         let mut found = std::mem::take(&mut self.found);
         found.clear();
+        let opening = super::board::weight(Measure::Usable, OPENING);
         for (number, group) in self.groups.live() {
             if ask.allowed.contains(group.class)
                 && let Some(cost) = weigh(&mut self.kinds, task, group)
-                && let Some(&(first, _)) = group.nodes.first()
+                && let Some(&(first, at)) = group.nodes.first()
             {
-                found.push((cost, first, number));
+                // Nodes of a class with as much room are empty together, but for odd capacities.
+                let opens = task.measure == Measure::Usable && index.load(at) == 0;
+                let opening = if opens { opening } else { 0 };
+                found.push((cost + opening, first, number));
             }
         }
         let mut taken = None;
