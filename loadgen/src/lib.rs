@@ -13,6 +13,7 @@
 //!   plain HTTP/1.1; [`general`]: everything), on `io_uring` or epoll
 //! - [`Outcome`]: the [`Report`] and, if asked, one [`Record`] for each request
 
+pub mod compare;
 pub mod control;
 pub mod engine;
 pub mod fleet;

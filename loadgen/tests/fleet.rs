@@ -47,7 +47,14 @@ fn coordinate(workers: &[&Worker], args: &[&str]) -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("ballast-loadgen"));
     // Tests run beside others: what they measure is not the clock.
     command
-        .args(["--workers", &names.join(","), "--clock-bound", "10s", "--json", "-"])
+        .args([
+            "--workers",
+            &names.join(","),
+            "--clock-bound",
+            "10s",
+            "--json",
+            "-",
+        ])
         .args(args)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -64,7 +71,16 @@ fn merged_result_is_the_sum_of_what_the_server_counted() {
     let workers = [Worker::start(&[]), Worker::start(&[])];
     let output = coordinate(
         &[&workers[0], &workers[1]],
-        &["--rate", "301", "--duration", "2s", "--connections", "5", "--arrivals", "constant"],
+        &[
+            "--rate",
+            "301",
+            "--duration",
+            "2s",
+            "--connections",
+            "5",
+            "--arrivals",
+            "constant",
+        ],
     )
     .args(["--request-ids", &format!("{}{{{{counter}}}}", server.url())])
     .output()
@@ -72,7 +88,12 @@ fn merged_result_is_the_sum_of_what_the_server_counted() {
     let report = report(&output);
     assert_eq!(report["requests"], 602, "{report}");
     assert_eq!(server.count(), 602);
-    assert_eq!(report["engine"].as_str().map(|it| it.starts_with("2 workers")), Some(true));
+    assert_eq!(
+        report["engine"]
+            .as_str()
+            .map(|it| it.starts_with("2 workers")),
+        Some(true)
+    );
     // Each number once, whichever worker had it.
     let mut numbers: Vec<u64> = server
         .asked()
@@ -89,7 +110,15 @@ fn worker_that_dies_makes_the_result_invalid_and_is_named() {
     let (mut dying, living) = (Worker::start(&[]), Worker::start(&[]));
     let coordinator = coordinate(
         &[&dying, &living],
-        &["--rate", "200", "--duration", "1h", "--connections", "4", &server.url()],
+        &[
+            "--rate",
+            "200",
+            "--duration",
+            "1h",
+            "--connections",
+            "4",
+            &server.url(),
+        ],
     )
     .spawn()
     .expect("starts");
@@ -102,7 +131,10 @@ fn worker_that_dies_makes_the_result_invalid_and_is_named() {
     let reason = report["reason"].as_str().expect("a reason");
     let named = format!("the worker {} was lost", dying.address);
     assert!(reason.starts_with(&named), "{reason}");
-    assert!(report["requests"].as_u64().is_some_and(|it| it > 0), "the other's are kept");
+    assert!(
+        report["requests"].as_u64().is_some_and(|it| it > 0),
+        "the other's are kept"
+    );
 }
 
 #[test]
@@ -111,7 +143,15 @@ fn interrupt_ends_all_workers_and_their_results_are_kept() {
     let worker = Worker::start(&["--once"]);
     let coordinator = coordinate(
         &[&worker],
-        &["--rate", "200", "--duration", "1h", "--connections", "4", &server.url()],
+        &[
+            "--rate",
+            "200",
+            "--duration",
+            "1h",
+            "--connections",
+            "4",
+            &server.url(),
+        ],
     )
     .spawn()
     .expect("starts");
@@ -120,7 +160,11 @@ fn interrupt_ends_all_workers_and_their_results_are_kept() {
     rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("signals");
     let output = coordinator.wait_with_output().expect("ends");
     let report = report(&output);
-    assert_eq!(report["requests"].as_u64(), Some(server.count()), "{report}");
+    assert_eq!(
+        report["requests"].as_u64(),
+        Some(server.count()),
+        "{report}"
+    );
 }
 
 #[test]
@@ -129,7 +173,15 @@ fn coordinator_that_is_gone_ends_the_load() {
     let worker = Worker::start(&[]);
     let mut coordinator = coordinate(
         &[&worker],
-        &["--rate", "200", "--duration", "1h", "--connections", "4", &server.url()],
+        &[
+            "--rate",
+            "200",
+            "--duration",
+            "1h",
+            "--connections",
+            "4",
+            &server.url(),
+        ],
     )
     .spawn()
     .expect("starts");
@@ -139,9 +191,12 @@ fn coordinator_that_is_gone_ends_the_load() {
     // The worker takes another run as soon as it has given up the first.
     let deadline = std::time::Instant::now() + support::PATIENCE;
     loop {
-        let output = coordinate(&[&worker], &["--rate", "50", "--duration", "200ms", &server.url()])
-            .output()
-            .expect("runs");
+        let output = coordinate(
+            &[&worker],
+            &["--rate", "50", "--duration", "200ms", &server.url()],
+        )
+        .output()
+        .expect("runs");
         if output.status.code() != Some(2) {
             assert_eq!(report(&output)["requests"], 10);
             return;
@@ -155,14 +210,23 @@ fn worker_refuses_a_second_run_and_strangers() {
     let server = Server::start(Duration::ZERO);
     let worker = Worker::start(&["--token", "secret"]);
     let slow = ["--rate", "200", "--duration", "1h", "--token", "secret"];
-    let mut first = coordinate(&[&worker], &slow).arg(server.url()).spawn().expect("starts");
+    let mut first = coordinate(&[&worker], &slow)
+        .arg(server.url())
+        .spawn()
+        .expect("starts");
     server.wait_for(50);
-    let second = coordinate(&[&worker], &slow).arg(server.url()).output().expect("runs");
+    let second = coordinate(&[&worker], &slow)
+        .arg(server.url())
+        .output()
+        .expect("runs");
     let error = String::from_utf8_lossy(&second.stderr).into_owned();
     assert_eq!(second.status.code(), Some(2), "{error}");
     assert!(error.contains("another run is going on"), "{error}");
     for args in [&["--token", "wrong"][..], &[]] {
-        let stranger = coordinate(&[&worker], args).arg(server.url()).output().expect("runs");
+        let stranger = coordinate(&[&worker], args)
+            .arg(server.url())
+            .output()
+            .expect("runs");
         let error = String::from_utf8_lossy(&stranger.stderr).into_owned();
         assert!(error.contains("the token is not the worker's"), "{error}");
     }
@@ -183,7 +247,9 @@ fn worker_sends_other_versions_and_other_protocols_away() {
     assert!(answer.contains("the coordinator 99"), "{answer}");
 
     let mut browser = TcpStream::connect(worker.address).expect("connects");
-    browser.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("writes");
+    browser
+        .write_all(b"GET / HTTP/1.1\r\n\r\n")
+        .expect("writes");
     let mut answer = Vec::new();
     // A reset is as good as an end.
     let _ = browser.read_to_end(&mut answer);
@@ -211,7 +277,15 @@ fn clock_that_is_not_known_well_enough_is_refused() {
     assert_ne!(output.status.code(), Some(2), "{output:?}");
     let names = worker.address.to_string();
     let output = support::loadgen()
-        .args(["--workers", &names, "--clock-bound", "1ns", "--rate", "5", "http://127.0.0.1:1/"])
+        .args([
+            "--workers",
+            &names,
+            "--clock-bound",
+            "1ns",
+            "--rate",
+            "5",
+            "http://127.0.0.1:1/",
+        ])
         .output()
         .expect("runs");
     let error = String::from_utf8_lossy(&output.stderr).into_owned();

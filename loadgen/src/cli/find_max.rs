@@ -12,11 +12,11 @@ use ballast_loadgen::plan::{Pacing, Plan};
 use ballast_loadgen::{Report, Verdict};
 use serde::Serialize;
 
-use super::run::LOST;
 use super::args::RunArgs;
 use super::build::level;
 use super::drive::Driver;
 use super::outputs::{self, Losses};
+use super::run::LOST;
 
 /// Where the search begins when nothing says so, in requests a second.
 const BEGIN: f64 = 1_000.0;

@@ -1,5 +1,7 @@
 //! A second's latencies, kept small.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use super::window::{BUCKETS, start_of};
@@ -12,8 +14,22 @@ pub(crate) const CELL_BITS: u32 = 4;
 /// Merges exactly. Ascending pairs of numbers in seven bits a byte: how many cells are skipped, and
 /// the count.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(into = "String", try_from = "String")]
 pub struct Cells(Vec<u8>);
+
+impl From<Cells> for String {
+    fn from(cells: Cells) -> Self {
+        STANDARD.encode(cells.0)
+    }
+}
+
+impl TryFrom<String> for Cells {
+    type Error = base64::DecodeError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        STANDARD.decode(text).map(Self)
+    }
+}
 
 impl Cells {
     /// Returns the cells of `(cell, count)`, which must ascend; equal neighbours are added up.

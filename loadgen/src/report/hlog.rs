@@ -11,22 +11,20 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 
-use crate::recorder::{Cells, Recorder, histogram};
+use super::Report;
+use crate::recorder::{Cells, histogram};
 
 /// Values are nanoseconds; the maximum beside each histogram is milliseconds, as is usual.
 const MAX_DIVISOR: f64 = 1e6;
 
-/// Writes what `recorder` has taken down of a run that began at `started` and took `duration`.
+/// Writes the histograms of `report`.
 ///
 /// # Errors
 /// Whatever `out` fails with.
-pub fn write(
-    out: &mut impl Write,
-    recorder: &Recorder,
-    started: SystemTime,
-    duration: Duration,
-) -> io::Result<()> {
-    let recorder = &recorder.settled();
+pub fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
+    let started = report.started.parse::<jiff::Timestamp>();
+    let started = started.map_or(SystemTime::UNIX_EPOCH, SystemTime::from);
+    let seconds = |number: f64| Duration::try_from_secs_f64(number).unwrap_or_default();
     let mut serializer = V2DeflateSerializer::new();
     let mut builder = IntervalLogWriterBuilder::new();
     builder
@@ -36,16 +34,15 @@ pub fn write(
         .with_max_value_divisor(MAX_DIVISOR);
     let mut log = builder.begin_log_with(out, &mut serializer)?;
     let failed = |error| io::Error::other(format!("{error:?}"));
-    let span = recorder.series().span_seconds();
-    for (index, point) in (0_u64..).zip(recorder.series().points()) {
-        let start = Duration::from_secs(index.saturating_mul(span));
-        let length = Duration::from_secs(span);
+    for point in &report.series.points {
+        let (start, length) = (seconds(point.start), seconds(point.seconds));
         log.write_histogram(&from_cells(&point.cells), start, length, None)
             .map_err(failed)?;
     }
-    for (name, histogram) in recorder.histograms() {
-        if !histogram.is_empty() {
-            log.write_histogram(histogram, Duration::ZERO, duration, Tag::new(name))
+    let duration = seconds(report.duration_seconds);
+    for name in report.histograms.keys() {
+        if let Some(histogram) = report.histogram(name) {
+            log.write_histogram(&histogram, Duration::ZERO, duration, Tag::new(name))
                 .map_err(failed)?;
         }
     }

@@ -66,6 +66,8 @@ pub struct TimelinePoint {
     pub sent_bytes: u64,
     /// From when requests were due to their ends.
     pub latency_us: Spread,
+    /// The same, to 1 %, for those who merge points.
+    pub cells: Cells,
     /// Requests due and not ended at the end of it.
     pub in_flight: u64,
     /// The generator's lag.
@@ -181,6 +183,7 @@ fn timeline_point(point: &Point, start: f64, seconds: f64) -> TimelinePoint {
         received_bytes: point.received_bytes,
         sent_bytes: point.sent_bytes,
         latency_us: Spread::of(point),
+        cells: point.cells.clone(),
         in_flight: point.in_flight,
         lag_mean_us: point.mean_lag_ns() / 1e3,
         lag_max_us: point.lag_max_ns as f64 / 1e3,
