@@ -156,7 +156,7 @@ fn ring(
         let until = Instant::now() + Duration::from_secs(1);
         ring.turn(&mut client, Some(until)).expect("turns");
     }
-    cpu_time() - before
+    cpu_time().saturating_sub(before)
 }
 
 fn tokio_echoes(address: SocketAddr, connections: usize, echoes: usize) -> Duration {
@@ -191,7 +191,7 @@ fn tokio_echoes(address: SocketAddr, connections: usize, echoes: usize) -> Durat
             client.await.expect("is content");
         }
     });
-    cpu_time() - before
+    cpu_time().saturating_sub(before)
 }
 
 /// Sends back what it receives.

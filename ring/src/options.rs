@@ -23,7 +23,7 @@ pub enum Backend {
 /// Honoured by io_uring from Linux 6.12 on; otherwise ignored.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Batch {
-    /// Completions at which a turn does not wait any longer.
+    /// Completions at which a turn does not wait any longer; small sends are not counted.
     pub completions: u32,
     /// The longest wait for so many, if there is at least one.
     pub wait: Duration,

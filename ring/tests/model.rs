@@ -15,7 +15,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ballast_ring::{ConnectOptions, Handler, Io, Options, Ring, Timer, Token};
+use ballast_ring::{Batch, ConnectOptions, Handler, Io, Options, Ring, Timer, Token};
 use common::{DEADLINE, ring};
 use proptest::prelude::*;
 
@@ -639,6 +639,11 @@ fn random(options: &Options) {
 on_both! {
     fn prop_random_operations_lose_mix_and_leak_nothing(options) {
         random(&options);
+    }
+
+    fn prop_the_same_while_waiting_for_company(options) {
+        let batch = Batch { completions: 8, wait: Duration::from_micros(100) };
+        random(&Options { batch: Some(batch), ..options });
     }
 
     fn prop_the_same_with_rings_and_buffers_that_are_too_small(options) {

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use ballast_ring::{ConnectOptions, Handler, Io, IoError, Options, Ring, RingError, Token};
+use ballast_ring::{Batch, ConnectOptions, Handler, Io, IoError, Options, Ring, RingError, Token};
 use common::{DEADLINE, Event, Log, connect, idle, listener, pair, ring, until};
 
 fn datagrams(ring: &mut Ring) -> (Token, UdpSocket) {
@@ -145,6 +145,20 @@ on_both! {
         // Milliseconds would show; a busy machine is late at times, but not each time.
         assert!(quickest < Duration::from_millis(1), "{quickest:?}");
         assert!(log.events.is_empty());
+    }
+
+    fn waiting_for_company_delays_no_timer(options) {
+        let batch = Batch { completions: 1_000, wait: DEADLINE };
+        let mut ring = ring(&Options { batch: Some(batch), ..options });
+        let mut log = Log::default();
+        let (token, mut outside) = pair(&mut ring);
+        ring.io().receive(token);
+        outside.write_all(b"not company enough").expect("sends");
+        let start = Instant::now();
+        ring.io().arm(start + Duration::from_millis(1), 1);
+        until(&mut ring, &mut log, |_, log| log.count(|e| matches!(e, Event::Expired(..))) == 1);
+        assert!(start.elapsed() < DEADLINE / 2);
+        assert_eq!(log.bytes(token), b"not company enough");
     }
 
     fn waker_ends_a_turn_from_another_thread(options) {

@@ -130,7 +130,8 @@ fn entries_layout(count: u16) -> Layout {
 
 fn memory_layout(count: u16, bytes: u32) -> Layout {
     let bytes = usize::from(count) * bytes as usize;
-    Layout::from_size_align(bytes, PAGE).expect("2^45 bytes at most")
+    // Not aligned to pages: the allocator would have to touch them all in order to zero them.
+    Layout::from_size_align(bytes, 1).expect("2^45 bytes at most")
 }
 
 fn allocate(layout: Layout) -> NonNull<u8> {

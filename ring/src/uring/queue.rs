@@ -21,6 +21,13 @@ const COMPLETIONS: u32 = 8;
 /// How long a ring that is dropped waits for the kernel.
 const LONGEST_GOODBYE: Duration = Duration::from_secs(1);
 
+/// Longer waits are not worth an overflow.
+const LONGEST_WAIT: Duration = Duration::from_hours(24);
+/// Bytes up to which a send is expected to complete while it is submitted.
+const SMALL_SEND: u32 = 16 << 10;
+/// How long a completion waits at most for small sends that have not completed at once.
+const SENDING: Duration = Duration::from_micros(50);
+
 /// Who an operation is for.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Name {
@@ -105,6 +112,10 @@ pub(crate) struct Queue {
     /// Operations whose last completion was not taken out yet.
     flying: usize,
     batch: Option<Batch>,
+    /// From Linux 6.12 on.
+    knows_min_wait: bool,
+    /// Small sends that were pushed and not submitted.
+    sends: u32,
 }
 
 impl Queue {
@@ -123,14 +134,14 @@ impl Queue {
             ring,
             arena: ManuallyDrop::new(arena),
             flying: 0,
-            batch: None,
+            batch: options.batch,
+            knows_min_wait: false,
+            sends: 0,
         };
         // SAFETY: `drop` frees the arena only after it was unregistered with nothing in flight.
         unsafe { queue.arena.register(&queue.ring.submitter()) }
             .map_err(|error| RingError::at("io_uring_register (buffer ring)", error))?;
-        if queue.ring.params().is_feature_min_timeout() {
-            queue.batch = options.batch;
-        }
+        queue.knows_min_wait = queue.ring.params().is_feature_min_timeout();
         Ok(queue)
     }
 
@@ -170,7 +181,9 @@ impl Queue {
         let length = u32::try_from(bytes.len()).unwrap_or(1 << 30);
         let send =
             opcode::Send::new(Fd(fd.as_raw_fd()), bytes.as_ptr(), length).flags(libc::MSG_NOSIGNAL);
-        self.push(&send.build(), Name::Socket(Flight::SEND, token))
+        self.push(&send.build(), Name::Socket(Flight::SEND, token))?;
+        self.sends += u32::from(length <= SMALL_SEND);
+        Ok(())
     }
 
     /// Cancels one operation; its own completion says how it ended.
@@ -203,17 +216,14 @@ impl Queue {
 
     /// Submits what was pushed, and waits for a completion, or for the batch, or for `timeout`.
     pub fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        let waits = timeout != Some(Duration::ZERO);
-        let timespec = timeout.map(Timespec::from);
-        let mut arguments = SubmitArgs::new();
-        let mut want = u32::from(waits);
-        if let Some(timespec) = timespec.as_ref().filter(|_| waits) {
-            arguments = arguments.timespec(timespec);
+        let timeout = timeout.unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
+        let timespec = Timespec::from(timeout);
+        let (want, company) = self.company(timeout);
+        let mut arguments = SubmitArgs::new().min_wait_usec(company);
+        if want > 0 {
+            arguments = arguments.timespec(&timespec);
         }
-        if let Some(batch) = self.batch.filter(|_| waits) {
-            want = batch.completions.max(1);
-            arguments = arguments.min_wait_usec(micros(batch.wait));
-        }
+        self.sends = 0;
         let flags = (EnterFlags::GETEVENTS | EnterFlags::EXT_ARG).bits();
         let pushed = u32::try_from(self.ring.submission().len()).expect("at most 2^15");
         // SAFETY: the arguments and the time in them live through the call.
@@ -229,6 +239,28 @@ impl Queue {
                 _ => Err(error),
             },
         }
+    }
+
+    /// Returns how many completions to wait for, and for how many microseconds before one of them
+    /// is enough.
+    ///
+    /// A small send completes while it is submitted, and would end the wait at once, only to begin
+    /// another one; so it is not counted. Should it not complete, the time bounds the mistake.
+    fn company(&self, timeout: Duration) -> (u32, u32) {
+        if timeout.is_zero() {
+            return (0, 0);
+        }
+        let (completions, wait) = match self.batch {
+            Some(batch) => (batch.completions.max(1), batch.wait),
+            None if self.sends > 0 => (1, SENDING),
+            None => (1, Duration::ZERO),
+        };
+        // The kernel would wait for the whole of it, whatever the timeout says.
+        let wait = u32::try_from(wait.min(timeout).as_micros()).unwrap_or(u32::MAX);
+        if !self.knows_min_wait || wait == 0 {
+            return (1, 0);
+        }
+        (completions.saturating_add(self.sends), wait)
     }
 
     /// Takes completions out of the queue, at most as many as fit into it at a time.
@@ -281,7 +313,3 @@ impl Drop for Queue {
 
 const POLL_IN: u32 = libc::POLLIN as u32;
 const POLL_OUT: u32 = libc::POLLOUT as u32;
-
-fn micros(wait: Duration) -> u32 {
-    u32::try_from(wait.as_micros()).unwrap_or(u32::MAX)
-}
