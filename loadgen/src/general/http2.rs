@@ -185,6 +185,11 @@ impl From<ErrorClass> for Broken {
 
 impl From<h2::Error> for Broken {
     fn from(error: h2::Error) -> Self {
+        // An orderly GOAWAY ends only the streams past the last one that the server took (RFC 9113,
+        // section 6.8): nginx sends one with each thousandth request.
+        if error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR) {
+            return Self::Unsent;
+        }
         Self::Failed(failure::of_h2(&error))
     }
 }

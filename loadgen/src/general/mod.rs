@@ -152,6 +152,7 @@ async fn drive(
         Ok(())
     };
     let result = tokio::select! {
+        biased;
         result = ended => result,
         Err(error) = work.dispatch() => Err(error),
         () = work.churn(&slots) => Ok(()),

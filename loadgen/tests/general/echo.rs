@@ -52,6 +52,45 @@ fn every_echo_comes_back_whatever_its_size() {
     }
 }
 
+/// The kernel registers 1,024 buffers: the 513th socket has others.
+#[test]
+fn sockets_past_the_registered_buffers_echo_too() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    const SOCKETS: u64 = 600;
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if setrlimit(Resource::Nofile, limit).is_err() {
+        eprintln!("SKIP: the limit of descriptors cannot be raised");
+        return;
+    }
+    let address = server(echo);
+    for driver in drivers() {
+        let mut plan = plan(&format!("tcp://{address}"), 3000.0, SOCKETS * 2);
+        plan.connections = usize::try_from(SOCKETS).expect("fits");
+        let recorder = run(driver, &plan);
+        assert_eq!(errors(&recorder), none(), "{driver:?}");
+        assert_eq!(recorder.counts().opened, SOCKETS);
+    }
+}
+
+#[test]
+fn targets_share_requests_and_connections_by_weight() {
+    let (light, heavy) = (server(echo), server(echo));
+    for driver in drivers() {
+        let mut plan = plan(&format!("tcp://{light}"), 500.0, 200);
+        let mut second = plan.targets[0].clone();
+        second.addresses = vec![heavy];
+        second.weight = 3;
+        plan.targets.push(second);
+        let recorder = run(driver, &plan);
+        assert_eq!(errors(&recorder), none());
+        assert_eq!(recorder.counts().opened, 4, "one and three");
+        let [light, heavy] = [0, 1].map(|target| recorder.targets()[target].done);
+        assert_eq!(light + heavy, 200);
+        assert!((25..=75).contains(&light), "{driver:?}: {light}");
+    }
+}
+
 #[test]
 fn closed_loop_asks_until_its_end_and_thinks_in_between() {
     let address = server(echo);

@@ -185,3 +185,17 @@ fn what_is_pipelined_behind_a_lost_answer_is_reset() {
         assert_eq!(recorder.counts().done, 100);
     }
 }
+
+#[test]
+fn what_is_pipelined_behind_a_request_that_times_out_is_reset() {
+    let address = by_hand(|| ("", false));
+    for driver in drivers() {
+        let mut plan = plan(&format!("http://{address}/"), 10_000.0, 8);
+        plan.protocol = Protocol::Http1 { pipeline: 4 };
+        plan.connections = 1;
+        plan.timeouts.request = Duration::from_secs(1);
+        let recorder = run(driver, &plan);
+        let expected = [(ErrorClass::Timeout, 2), (ErrorClass::Reset, 6)];
+        assert_eq!(errors(&recorder), expected.into(), "{driver:?}");
+    }
+}
