@@ -4,6 +4,7 @@
 //! Requests are counted by whoever answers them, CPU time by the kernel: what a generator says of
 //! itself is only believed where that is what is judged.
 
+mod compare;
 mod cost;
 mod memory;
 mod pacing;
@@ -27,12 +28,13 @@ struct Stage<'a> {
 type Case = (&'static str, fn(&Stage<'_>, &mut Bench) -> Result<()>);
 
 /// In the order in which they run.
-const CASES: [Case; 5] = [
+const CASES: [Case; 6] = [
     ("cost", cost::run),
     ("memory", memory::run),
     ("pacing", pacing::run),
     ("truth", truth::run),
     ("starved", starved::run),
+    (compare::CASE, compare::run),
 ];
 
 /// Measures every case.

@@ -101,11 +101,7 @@ impl Generator {
     /// It is not built.
     pub fn ours() -> Result<Vec<Self>> {
         let program = super::ours("ballast-loadgen")?;
-        let help = Command::new(&program)
-            .arg("--help")
-            .output()
-            .context("ballast-loadgen --help")?;
-        let has_engines = String::from_utf8_lossy(&help.stdout).contains("--engine");
+        let has_engines = help(&program)?.contains("--engine");
         let engines: &[(&'static str, Option<&'static str>)] = if has_engines {
             &[
                 ("ballast uring", Some("uring")),
@@ -154,6 +150,19 @@ impl Generator {
         self.name
     }
 
+    /// Returns where it is.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Returns whether it can compare runs.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn compares(&self) -> Result<bool> {
+        Ok(self.is_ours() && help(&self.program)?.contains("\n  compare "))
+    }
+
     /// Returns whether it is ours.
     pub fn is_ours(&self) -> bool {
         matches!(self.kind, Kind::Ballast { .. })
@@ -196,7 +205,7 @@ impl Generator {
                     command.args(["--arrivals", arrivals]);
                 }
                 if let Some(engine) = engine {
-                    command.args(["--engine", engine]);
+                    command.args(["--quiet", "--engine", engine]);
                 }
                 command.arg("--json").arg(folder.join("report.json"));
                 command.args(&load.flags);
@@ -278,6 +287,12 @@ impl Generator {
             Kind::H2load | Kind::Ab | Kind::Hey => Ok(Report::default()),
         }
     }
+}
+
+fn help(program: &Path) -> Result<String> {
+    let help = Command::new(program).arg("--help").output();
+    let help = help.with_context(|| format!("{} --help", program.display()))?;
+    Ok(String::from_utf8_lossy(&help.stdout).into_owned())
 }
 
 fn ballast(json: &Value) -> Report {
@@ -442,7 +457,7 @@ mod tests {
         assert_eq!(
             line,
             "--pdeathsig KILL -- taskset -c 1 ballast-loadgen --connections 64 --duration 1500ms \
-             --rate 20000 --arrivals poisson --engine uring --json /tmp/report.json \
+             --rate 20000 --arrivals poisson --quiet --engine uring --json /tmp/report.json \
              http://127.0.0.1:1/"
         );
     }

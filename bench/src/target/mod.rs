@@ -30,6 +30,9 @@ pub struct Behaviour {
     pub stalls: Vec<Stall>,
     /// How long each response is held back; the server goes on meanwhile.
     pub delay: Duration,
+    /// How much the delay of one response is shorter or longer than that, as a share of it: evenly
+    /// spread, the same sequence each time.
+    pub jitter: f64,
     /// Whether it remembers each request.
     pub records: bool,
 }

@@ -1,6 +1,7 @@
 //! The loop of a target: one thread on epoll.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -34,7 +35,9 @@ pub(super) struct Server {
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
     /// Responses that are held back: when they are due, where they go, when they were read.
-    held: VecDeque<(Instant, usize, Vec<u64>)>,
+    held: BinaryHeap<Reverse<(Instant, usize, Vec<u64>)>>,
+    /// Delays that were drawn.
+    drawn: u64,
     /// When requests were read that each connection has not been answered, the oldest first.
     waiting: Vec<VecDeque<u64>>,
     seen: Vec<Seen>,
@@ -66,7 +69,8 @@ impl Server {
             response: response.into_bytes(),
             connections: Vec::new(),
             free: Vec::new(),
-            held: VecDeque::new(),
+            held: BinaryHeap::new(),
+            drawn: 0,
             waiting: Vec::new(),
             seen: Vec::with_capacity(records),
             zero: Instant::now(),
@@ -89,7 +93,7 @@ impl Server {
         let mut buffer = vec![0; READ_BYTES];
         while !self.shared.stop.load(Ordering::Relaxed) {
             events.clear();
-            let until = self.held.front().map(|(due, ..)| *due);
+            let until = self.held.peek().map(|Reverse((due, ..))| *due);
             let wait = until.map_or(STOP_CHECK, |due| {
                 due.saturating_duration_since(Instant::now())
                     .min(STOP_CHECK)
@@ -147,7 +151,7 @@ impl Server {
     fn close(&mut self, index: usize) {
         if self.connections[index].take().is_some() {
             self.waiting[index].clear();
-            self.held.retain(|(_, held, _)| *held != index);
+            self.held.retain(|Reverse((_, held, _))| *held != index);
             self.free.push(index);
         }
     }
@@ -163,9 +167,18 @@ impl Server {
         if self.behaviour.delay.is_zero() {
             return self.answer(index, std::iter::repeat_n(read, count));
         }
-        let due = Instant::now() + self.behaviour.delay;
-        self.held.push_back((due, index, vec![read; count]));
+        let due = Instant::now() + self.delay();
+        self.held.push(Reverse((due, index, vec![read; count])));
         Ok(())
+    }
+
+    fn delay(&mut self) -> Duration {
+        self.drawn += 1;
+        // Weyl's sequence is even over any stretch of it, and needs no state.
+        let draw = self.drawn.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 11;
+        let uniform = draw as f64 / (1_u64 << 53) as f64;
+        let share = 1.0 + self.behaviour.jitter * (2.0 * uniform - 1.0);
+        self.behaviour.delay.mul_f64(share)
     }
 
     /// Does nothing for as long as the plan has it.
@@ -183,11 +196,11 @@ impl Server {
 
     /// Answers what was held back long enough.
     fn release(&mut self) {
-        while let Some((due, ..)) = self.held.front() {
+        while let Some(Reverse((due, ..))) = self.held.peek() {
             if Instant::now() < *due {
                 return;
             }
-            if let Some((_, index, read)) = self.held.pop_front()
+            if let Some(Reverse((_, index, read))) = self.held.pop()
                 && self.answer(index, read.into_iter()).is_err()
             {
                 self.close(index);
