@@ -148,6 +148,30 @@ fn run_prints_its_report_and_writes_the_same_as_json() {
 }
 
 #[test]
+fn series_and_histograms_are_written_beside_the_report() {
+    let server = Server::start(Duration::ZERO);
+    let folder = tempfile::tempdir().expect("folder");
+    let (csv, hlog) = (folder.path().join("a.csv"), folder.path().join("a.hlog"));
+    let output = loadgen()
+        .args(["--rate", "100", "--duration", "300ms", "--csv"])
+        .args([
+            csv.as_os_str(),
+            "--hlog".as_ref(),
+            hlog.as_os_str(),
+            server.url().as_ref(),
+        ])
+        .output()
+        .expect("runs");
+    let csv = std::fs::read_to_string(&csv).unwrap_or_else(|_| panic!("{output:?}"));
+    assert!(
+        csv.starts_with("start_s,") && csv.lines().count() >= 2,
+        "{csv}"
+    );
+    let hlog = std::fs::read_to_string(&hlog).expect("written");
+    assert!(hlog.contains("Tag=latency"), "{hlog}");
+}
+
+#[test]
 fn json_to_standard_output_is_alone_there() {
     let server = Server::start(Duration::ZERO);
     let output = loadgen()
@@ -257,4 +281,140 @@ fn interrupt_ends_the_run_and_what_was_measured_is_written() {
     let requests = report["requests"].as_u64().expect("a number");
     assert!(requests >= 50, "{report}");
     assert_eq!(requests, server.count());
+}
+
+#[test]
+fn log_is_replayed_with_its_own_timing() {
+    let server = Server::start(Duration::ZERO);
+    let folder = tempfile::tempdir().expect("folder");
+    let log = folder.path().join("access.log");
+    let lines = "100.0 GET /a\n100.4 POST /b\n100.4 GET /a\n102.0 DELETE /c?d=e\n";
+    std::fs::write(&log, lines).expect("writes");
+    let output = loadgen()
+        .args(["--speed", "2", "--body", "x{{counter}}", "--replay"])
+        .args([log.as_os_str(), server.url().as_ref()])
+        .output()
+        .expect("runs");
+    assert!(output.status.code() != Some(2), "{output:?}");
+    let mut asked = server.asked();
+    asked.sort_by_key(|asked| asked.body.clone());
+    let lines: Vec<_> = asked.iter().map(|asked| asked.line.as_str()).collect();
+    assert_eq!(lines, ["GET /a", "POST /b", "GET /a", "DELETE /c?d=e"]);
+    // Never early, and not so late that another timing would pass. Half a second is what a test
+    // beside others' builds may be late.
+    for (asked, expected) in asked.iter().zip([0, 200, 200, 1000]) {
+        let at = asked.at.duration_since(asked_first(&server));
+        let expected = Duration::from_millis(expected);
+        assert!(
+            at.abs_diff(expected) < Duration::from_millis(500),
+            "{at:?} of {expected:?}"
+        );
+    }
+}
+
+fn asked_first(server: &Server) -> std::time::Instant {
+    let asked = server.asked();
+    asked.iter().map(|asked| asked.at).min().expect("asked")
+}
+
+#[test]
+fn lenient_replay_says_what_it_left_out() {
+    let server = Server::start(Duration::ZERO);
+    let folder = tempfile::tempdir().expect("folder");
+    let log = folder.path().join("access.log");
+    std::fs::write(&log, "0 GET /a\ngarbage\n0.1 GET /b\n").expect("writes");
+    let path = log.to_str().expect("text");
+    let error = refused(&["--replay", path, &server.url()]);
+    assert!(error.contains("line 2: `garbage` is no time"), "{error}");
+    let output = loadgen()
+        .args(["--replay-lenient", "--replay", path, &server.url()])
+        .output()
+        .expect("runs");
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        error.contains("left out 1 lines (line 2: `garbage`"),
+        "{error}"
+    );
+    assert_eq!(server.count(), 2);
+}
+
+#[test]
+fn requests_are_what_the_flags_say() {
+    let server = Server::start(Duration::ZERO);
+    let url = format!("http://{}/{{{{counter}}}}", server.address);
+    let output = loadgen()
+        .args([
+            "--rate",
+            "100",
+            "--duration",
+            "200ms",
+            "--method",
+            "PUT",
+            "--body",
+            "b{{counter}}",
+        ])
+        .args([
+            "-H",
+            "X-A: v{{counter}}",
+            "--request-ids",
+            "--check",
+            "body~nothing",
+            "--json",
+            "-",
+        ])
+        .arg(&url)
+        .output()
+        .expect("runs");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(report["errors"]["check"], 20, "{report}");
+    let asked = server.asked();
+    assert_eq!(asked.len(), 20);
+    let mut ids = std::collections::BTreeSet::new();
+    for asked in asked {
+        let number = asked.line.strip_prefix("PUT /").expect("a PUT").to_owned();
+        let header = |wanted: &str| {
+            let lines = asked.head.iter().filter_map(|line| line.split_once(':'));
+            let found = lines.filter(|(name, _)| name.eq_ignore_ascii_case(wanted));
+            found
+                .map(|(_, value)| value.trim().to_owned())
+                .next()
+                .expect("there")
+        };
+        assert_eq!(asked.body, format!("b{number}").as_bytes());
+        assert_eq!(header("x-a"), format!("v{number}"));
+        assert!(ids.insert(header("x-request-id")), "an id twice");
+    }
+}
+
+#[test]
+fn second_interrupt_gives_up_what_is_in_flight() {
+    // Answers take an hour: only giving up ends the run.
+    let server = Server::start(Duration::from_hours(1));
+    let (_, report) = interrupted(&server, usize::MAX);
+    assert_eq!(report["verdict"], "invalid");
+}
+
+#[test]
+fn search_ends_with_a_rate_and_writes_its_steps() {
+    let server = Server::start(Duration::ZERO);
+    let output = loadgen()
+        .args([
+            "--find-max",
+            "--rate",
+            "20",
+            "--slo",
+            "rate<100",
+            "--duration",
+            "1s",
+        ])
+        .args(["--connections", "2", "--json", "-", &server.url()])
+        .output()
+        .expect("runs");
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(
+        found["steps"]
+            .as_array()
+            .is_some_and(|steps| steps.len() > 2),
+        "{found}"
+    );
 }

@@ -297,6 +297,12 @@ pub struct OutArgs {
     /// Write the report as JSON to a file, or to standard output with `-`
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Write what happened when as CSV, a line for each second (of a long run: several)
+    #[arg(long, value_name = "FILE", conflicts_with = "find_max")]
+    pub csv: Option<PathBuf>,
+    /// Write the histograms as an interval log of HdrHistogram
+    #[arg(long, value_name = "FILE", conflicts_with = "find_max")]
+    pub hlog: Option<PathBuf>,
     /// Say nothing while it runs
     #[arg(long, short)]
     pub quiet: bool,

@@ -213,25 +213,15 @@ pub fn run(args: &RunArgs, plan: &Plan, driver: &Driver) -> Result<u8> {
         steps,
     };
     say(&mut losses, &summary(&found));
-    write(args, &found, &mut losses);
+    if let Some(path) = &args.out.json {
+        outputs::write_json(path, &found, &mut losses);
+    }
     Ok(match found.max_rate {
         _ if !losses.is_empty() => LOST,
         Some(_) => 0,
         None if found.complete => 1,
         None => 3,
     })
-}
-
-fn write(args: &RunArgs, found: &Found, losses: &mut Losses) {
-    if let Some(path) = &args.out.json {
-        match serde_json::to_vec_pretty(found) {
-            Ok(mut json) => {
-                json.push(b'\n');
-                outputs::write(path, &json, losses);
-            }
-            Err(error) => losses.note(&path.display().to_string(), Err(error.into())),
-        }
-    }
 }
 
 fn step(rate: f64, span: Duration, confirming: bool, report: &Report) -> Step {

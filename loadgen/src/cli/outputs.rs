@@ -5,6 +5,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
+use ballast_loadgen::Outcome;
+use ballast_loadgen::report::hlog;
+use serde::Serialize;
 
 use super::args::OutArgs;
 
@@ -58,9 +61,13 @@ pub fn takes_stdout(out: &OutArgs) -> bool {
 }
 
 fn files(out: &OutArgs) -> impl Iterator<Item = (&'static str, &PathBuf)> {
-    [("--json", &out.json)]
-        .into_iter()
-        .filter_map(|(flag, path)| Some((flag, path.as_ref()?)))
+    [
+        ("--json", &out.json),
+        ("--csv", &out.csv),
+        ("--hlog", &out.hlog),
+    ]
+    .into_iter()
+    .filter_map(|(flag, path)| Some((flag, path.as_ref()?)))
 }
 
 /// Prints to standard output, all or an error.
@@ -89,4 +96,35 @@ pub fn write(path: &Path, bytes: &[u8], losses: &mut Losses) {
         }
     });
     losses.note(&path.display().to_string(), written);
+}
+
+/// Writes `value` as JSON to `path`.
+pub fn write_json(path: &Path, value: &impl Serialize, losses: &mut Losses) {
+    match serde_json::to_vec_pretty(value) {
+        Ok(mut json) => {
+            json.push(b'\n');
+            write(path, &json, losses);
+        }
+        Err(error) => losses.note(&path.display().to_string(), Err(error.into())),
+    }
+}
+
+/// Writes everything that was asked for of one run. What cannot be written keeps nothing else from
+/// being.
+pub fn write_all(out: &OutArgs, outcome: &Outcome, losses: &mut Losses) {
+    let report = &outcome.report;
+    if let Some(path) = &out.json {
+        write_json(path, report, losses);
+    }
+    if let Some(path) = &out.csv {
+        write(path, report.series.csv().as_bytes(), losses);
+    }
+    if let Some(path) = &out.hlog {
+        let mut log = Vec::new();
+        let about = &outcome.about;
+        match hlog::write(&mut log, &outcome.recorder, about.started, about.duration) {
+            Ok(()) => write(path, &log, losses),
+            Err(error) => losses.note(&path.display().to_string(), Err(error)),
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! One run: start, look on, print, write.
 
 use anyhow::{Context, Result};
-use ballast_loadgen::Report;
+use ballast_loadgen::Outcome;
 
 use super::args::RunArgs;
 use super::build::{Ready, build};
@@ -24,24 +24,17 @@ pub fn run(args: &RunArgs) -> Result<u8> {
     }
     let mut outcome = driver.drive(plan)?;
     outcome.report.assert(&args.judge.slo);
-    Ok(finish(args, &outcome.report))
+    Ok(finish(args, &outcome))
 }
 
 /// Prints the report, writes what was asked for, judges; returns the exit status.
-pub fn finish(args: &RunArgs, report: &Report) -> u8 {
+fn finish(args: &RunArgs, outcome: &Outcome) -> u8 {
+    let report = &outcome.report;
     let mut losses = Losses::default();
     if !outputs::takes_stdout(&args.out) {
         losses.note("standard output", outputs::print(&report.to_string()));
     }
-    if let Some(path) = &args.out.json {
-        match serde_json::to_vec_pretty(report) {
-            Ok(mut json) => {
-                json.push(b'\n');
-                outputs::write(path, &json, &mut losses);
-            }
-            Err(error) => losses.note(&path.display().to_string(), Err(error.into())),
-        }
-    }
+    outputs::write_all(&args.out, outcome, &mut losses);
     for slo in report.slos.iter().filter(|slo| !slo.met) {
         eprintln!("SLO missed: {}", slo.miss);
     }
