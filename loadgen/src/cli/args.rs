@@ -6,10 +6,12 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use ballast_loadgen::Slo;
+use ballast_loadgen::compare::args::CompareArgs;
 use ballast_loadgen::plan::profile_file::Interpolation;
 use ballast_loadgen::plan::units::{self, Cores};
 use ballast_loadgen::plan::{Check, EngineChoice, Think, Wave};
 
+use super::compare::AbCommand;
 use super::target::{HeaderLine, TargetSpec};
 
 /// Exit status, as `--help` tells.
@@ -50,6 +52,10 @@ pub struct Cli {
 /// Something other than one run.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Compare the reports of earlier runs: the first side with each other one
+    Compare(CompareArgs),
+    /// Drive two URLs in turn until it is known how they differ
+    Ab(Box<AbCommand>),
     /// Wait for plans of a coordinator on other hosts, and run them
     Worker(WorkerArgs),
     /// Run one plan on several workers and merge what they measure
@@ -57,7 +63,7 @@ pub enum Command {
 }
 
 /// One run.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct RunArgs {
     /// What is asked.
     #[command(flatten)]
@@ -83,7 +89,7 @@ pub struct RunArgs {
 }
 
 /// What is asked.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "What is asked")]
 pub struct AskArgs {
     /// What to drive, such as http://HOST:PORT/PATH; several share the requests. Also https, h2c,
@@ -118,7 +124,7 @@ pub struct AskArgs {
 }
 
 /// What is spoken.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "What is spoken (by the URL's scheme, or)")]
 pub struct SpeakArgs {
     /// HTTP/2
@@ -170,7 +176,7 @@ pub enum Arrivals {
 }
 
 /// When.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "When")]
 pub struct LoadArgs {
     /// Requests a second (an open loop), such as 500, 20k or 1.5M
@@ -220,7 +226,7 @@ pub struct LoadArgs {
 }
 
 /// Over which connections.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Connections")]
 pub struct WireArgs {
     /// Connections kept open
@@ -244,7 +250,7 @@ pub struct WireArgs {
 }
 
 /// With what.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Generator")]
 pub struct MachineArgs {
     /// What drives the connections
@@ -276,7 +282,7 @@ pub struct MachineArgs {
 }
 
 /// Judged how.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Judgement")]
 pub struct JudgeArgs {
     /// What an answer must be like: statuses (200,204,3xx), body~TEXT, header:NAME~TEXT, bytes=N
@@ -291,7 +297,7 @@ pub struct JudgeArgs {
 }
 
 /// Written where.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Results")]
 pub struct OutArgs {
     /// Write the report as JSON to a file, or to standard output with `-`

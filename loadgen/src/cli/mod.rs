@@ -3,11 +3,13 @@
 //! - [`args`]: the flags; [`target`]: those with a form of their own
 //! - [`build`]: from flags to a plan, with what contradicts itself refused
 //! - [`run`]: one run; [`drive`]: here, or on workers; [`find_max`]: many, to the highest rate that meets the objectives
+//! - [`compare`]: the commands `compare` and `ab`
 //! - [`outputs`]: print first, then write
 //! - `interrupt`: Ctrl-C
 
 pub mod args;
 mod build;
+mod compare;
 mod drive;
 mod find_max;
 mod interrupt;
@@ -24,6 +26,8 @@ use args::{Cli, Command};
 pub fn main(cli: &Cli) -> ExitCode {
     let done = match &cli.command {
         None => run::run(&cli.run),
+        Some(Command::Compare(args)) => compare::compare(args),
+        Some(Command::Ab(command)) => compare::ab(command),
         Some(Command::Coordinate(args)) if args.machine.workers.is_empty() => {
             Err(anyhow::anyhow!("coordinate needs --workers HOST:PORT,…"))
         }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
-use ballast_loadgen::Outcome;
+use ballast_loadgen::Report;
 use ballast_loadgen::report::hlog;
 use serde::Serialize;
 
@@ -111,8 +111,7 @@ pub fn write_json(path: &Path, value: &impl Serialize, losses: &mut Losses) {
 
 /// Writes everything that was asked for of one run. What cannot be written keeps nothing else from
 /// being.
-pub fn write_all(out: &OutArgs, outcome: &Outcome, losses: &mut Losses) {
-    let report = &outcome.report;
+pub fn write_all(out: &OutArgs, report: &Report, losses: &mut Losses) {
     if let Some(path) = &out.json {
         write_json(path, report, losses);
     }
@@ -121,8 +120,7 @@ pub fn write_all(out: &OutArgs, outcome: &Outcome, losses: &mut Losses) {
     }
     if let Some(path) = &out.hlog {
         let mut log = Vec::new();
-        let about = &outcome.about;
-        match hlog::write(&mut log, &outcome.recorder, about.started, about.duration) {
+        match hlog::write(&mut log, report) {
             Ok(()) => write(path, &log, losses),
             Err(error) => losses.note(&path.display().to_string(), Err(error)),
         }

@@ -1,7 +1,7 @@
 //! One run: start, look on, print, write.
 
 use anyhow::{Context, Result};
-use ballast_loadgen::Outcome;
+use ballast_loadgen::Report;
 
 use super::args::RunArgs;
 use super::build::{Ready, build};
@@ -24,17 +24,16 @@ pub fn run(args: &RunArgs) -> Result<u8> {
     }
     let mut outcome = driver.drive(plan)?;
     outcome.report.assert(&args.judge.slo);
-    Ok(finish(args, &outcome))
+    Ok(finish(args, &outcome.report))
 }
 
 /// Prints the report, writes what was asked for, judges; returns the exit status.
-fn finish(args: &RunArgs, outcome: &Outcome) -> u8 {
-    let report = &outcome.report;
+fn finish(args: &RunArgs, report: &Report) -> u8 {
     let mut losses = Losses::default();
     if !outputs::takes_stdout(&args.out) {
         losses.note("standard output", outputs::print(&report.to_string()));
     }
-    outputs::write_all(&args.out, outcome, &mut losses);
+    outputs::write_all(&args.out, report, &mut losses);
     for slo in report.slos.iter().filter(|slo| !slo.met) {
         eprintln!("SLO missed: {}", slo.miss);
     }
