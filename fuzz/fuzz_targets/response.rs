@@ -1,6 +1,7 @@
 //! Answers that the load generator reads, cut in two anywhere.
 #![no_main]
 
+use ballast_loadgen::engine::Memo;
 use ballast_loadgen::engine::response::{Event, Response};
 
 libfuzzer_sys::fuzz_target!(|input: (u16, bool, &[u8])| {
@@ -13,12 +14,12 @@ libfuzzer_sys::fuzz_target!(|input: (u16, bool, &[u8])| {
 /// Returns what the pieces came to: of each answer its status, its body and whether the connection
 /// stays; and whether a fault ended it.
 fn read(pieces: &[&[u8]], bodiless: bool) -> (Vec<(u16, Vec<u8>, Option<bool>)>, bool) {
-    let mut response = Response::new();
+    let (mut response, mut memo) = (Response::new(), Memo::default());
     let mut all = Vec::new();
     for piece in pieces {
         let mut data = *piece;
         loop {
-            match response.next(&mut data, bodiless) {
+            match response.next_like(&mut data, bodiless, Some(&mut memo)) {
                 Ok(None) => break,
                 Ok(Some(Event::Head { status, .. })) => all.push((status, Vec::new(), None)),
                 Ok(Some(Event::Body(bytes))) => {

@@ -22,5 +22,5 @@ mod simulation;
 mod wire;
 
 pub use fault::Fault;
-pub use head::Headers;
+pub use head::{Headers, Memo};
 pub use shell::{probe, run};

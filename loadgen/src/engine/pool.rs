@@ -114,3 +114,42 @@ impl Pool {
         self.open == 0 && self.opening == 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Target;
+
+    fn plan(weights: &[(u16, u32)]) -> Plan {
+        let mut plan = Plan::http("http://127.0.0.1:1/").expect("a plan");
+        let target = |(port, weight): &(u16, u32)| Target {
+            addresses: vec![([127, 0, 0, 1], *port).into()],
+            weight: *weight,
+            ..plan.targets[0].clone()
+        };
+        plan.targets = weights.iter().map(target).collect();
+        plan
+    }
+
+    #[test]
+    fn targets_at_the_same_addresses_share_a_pool() {
+        let (pools, of_target) = Pool::all(&plan(&[(1, 1), (2, 1), (1, 3)]));
+        assert_eq!((pools.len(), of_target), (2, vec![0, 1, 0]));
+        let mut counts = [0; 3];
+        for number in 0..1000 {
+            counts[usize::from(pools[0].pick(number).target)] += 1;
+            assert_eq!(pools[1].pick(number).target, 1);
+        }
+        assert_eq!(counts[1], 0);
+        assert!((700..800).contains(&counts[2]), "{counts:?}");
+    }
+
+    #[test]
+    fn connections_are_shared_out_by_weight_and_nobody_goes_without() {
+        let (pools, _) = Pool::all(&plan(&[(1, 1000), (2, 3000), (3, 1)]));
+        let shares = Pool::shares(&pools, 64);
+        let count = |pool| shares.iter().filter(|share| **share == pool).count();
+        assert_eq!([count(0), count(1), count(2)], [16, 47, 1]);
+        assert_eq!(Pool::shares(&pools, 3), [0, 1, 2]);
+    }
+}

@@ -212,3 +212,94 @@ fn decimal(mut number: u64, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(&digits[at..]);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: Pick = Pick {
+        target: 0,
+        request: 0,
+    };
+
+    fn plan(request: Request) -> Plan {
+        let mut plan = Plan::http("http://127.0.0.1:81/").expect("a plan");
+        plan.targets[0].requests = vec![request];
+        plan
+    }
+
+    fn bytes(plan: &Plan, number: u64) -> String {
+        let mut renderer = Renderer::new(plan, 0);
+        let first = renderer.render(FIRST, number).to_vec();
+        // What is kept of one request must not show in the next.
+        renderer.render(FIRST, u64::MAX);
+        assert_eq!(renderer.render(FIRST, number), first);
+        String::from_utf8(first).expect("text")
+    }
+
+    fn template(text: &str) -> Template {
+        Template::parse(text).expect("parses")
+    }
+
+    #[test]
+    fn literal_request_is_the_bytes_of_the_rfc() {
+        let mut plan = plan(Request::get(template("/a?b")));
+        assert_eq!(
+            bytes(&plan, 7),
+            "GET /a?b HTTP/1.1\r\nHost: 127.0.0.1:81\r\n\r\n"
+        );
+        plan.request_ids = Some("run".to_owned());
+        assert_eq!(
+            bytes(&plan, 1234),
+            "GET /a?b HTTP/1.1\r\nHost: 127.0.0.1:81\r\nX-Request-Id: run-1234\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn body_has_its_length_and_users_headers_come_first() {
+        let mut post = Request::get(template("/"));
+        post.method = Method::POST;
+        let mut all = plan(post.clone());
+        assert!(bytes(&all, 0).ends_with("\r\nContent-Length: 0\r\n\r\n"));
+        post.body = template("hello");
+        post.headers = vec![("accept".to_owned(), template("*/*"))];
+        all = plan(post.clone());
+        all.request_ids = Some("p".to_owned());
+        assert_eq!(
+            bytes(&all, 0),
+            "POST / HTTP/1.1\r\nHost: 127.0.0.1:81\r\nX-Request-Id: p-0\r\naccept: */*\r\n\
+             Content-Length: 5\r\n\r\nhello"
+        );
+        post.headers = vec![
+            ("host".to_owned(), template("other")),
+            ("content-length".to_owned(), template("3")),
+        ];
+        assert_eq!(
+            bytes(&plan(post), 0),
+            "POST / HTTP/1.1\r\nhost: other\r\ncontent-length: 3\r\n\r\nhello"
+        );
+    }
+
+    #[test]
+    fn places_are_filled_in_and_the_length_follows() {
+        let mut put = Request::get(template("/{{counter}}"));
+        put.method = Method::PUT;
+        put.headers = vec![("x".to_owned(), template("{{counter}}"))];
+        put.body = template("n={{counter}}");
+        let mut all = plan(put);
+        all.request_ids = Some("t".to_owned());
+        assert_eq!(
+            bytes(&all, 42),
+            "PUT /42 HTTP/1.1\r\nHost: 127.0.0.1:81\r\nX-Request-Id: t-42\r\nx: 42\r\n\
+             Content-Length: 4\r\n\r\nn=42"
+        );
+    }
+
+    #[test]
+    fn only_answers_to_head_have_no_body() {
+        let mut head = Request::get(template("/"));
+        assert!(!Renderer::new(&plan(head.clone()), 0).is_bodiless(FIRST));
+        head.method = Method::HEAD;
+        assert!(Renderer::new(&plan(head), 0).is_bodiless(FIRST));
+    }
+}

@@ -4,7 +4,7 @@
 //! they lie, and bodies are only counted and shown.
 
 use super::fault::Fault;
-use super::head::{Framing, Head, Headers, Scan};
+use super::head::{Framing, Head, Headers, Memo, Scan};
 
 /// Bytes of one response's head, and of its trailers; past it the answer is a fault.
 pub const HEAD_BYTES: usize = 64 * 1024;
@@ -102,14 +102,27 @@ impl Response {
     ///
     /// # Errors
     /// [`Fault`] if they are no response. The connection is of no use then.
-    #[inline]
     pub fn next<'s, 'd: 's>(
         &'s mut self,
         data: &mut &'d [u8],
         bodiless: bool,
     ) -> Result<Option<Event<'s>>, Fault> {
+        self.next_like(data, bodiless, None)
+    }
+
+    /// As [`Response::next`], with a memo that may be shared with other connections.
+    ///
+    /// # Errors
+    /// As [`Response::next`].
+    #[inline]
+    pub fn next_like<'s, 'd: 's>(
+        &'s mut self,
+        data: &mut &'d [u8],
+        bodiless: bool,
+        memo: Option<&mut Memo>,
+    ) -> Result<Option<Event<'s>>, Fault> {
         match self.state {
-            State::Head => self.head(data, bodiless),
+            State::Head => self.head(data, bodiless, memo),
             State::Ended => {
                 self.state = State::Head;
                 Ok(Some(Event::End {
@@ -141,6 +154,7 @@ impl Response {
         &'s mut self,
         data: &mut &'d [u8],
         bodiless: bool,
+        mut memo: Option<&mut Memo>,
     ) -> Result<Option<Event<'s>>, Fault> {
         if self.taken {
             self.forget_split();
@@ -152,10 +166,18 @@ impl Response {
             if !self.split.is_empty() {
                 break;
             }
-            let mut scan = Scan::new();
-            let Some(head) = scan.advance(data)? else {
-                self.scan = scan;
-                return self.keep(data);
+            let head = if let Some(head) = memo.as_deref().and_then(|memo| memo.get(data)) {
+                head
+            } else {
+                let mut scan = Scan::new();
+                let Some(head) = scan.advance(data)? else {
+                    self.scan = scan;
+                    return self.keep(data);
+                };
+                if let Some(memo) = memo.as_deref_mut() {
+                    memo.put(&data[..head.bytes], head);
+                }
+                head
             };
             let (bytes, rest) = data.split_at(head.bytes);
             *data = rest;
@@ -166,7 +188,7 @@ impl Response {
                 }));
             }
         }
-        self.split_head(data, bodiless)
+        self.split_head(data, bodiless, memo)
     }
 
     /// Keeps the begin of a head for later.
@@ -184,6 +206,7 @@ impl Response {
         &'s mut self,
         data: &mut &'d [u8],
         bodiless: bool,
+        memo: Option<&mut Memo>,
     ) -> Result<Option<Event<'s>>, Fault> {
         let before = self.split.len();
         let room = HEAD_BYTES - before + 1;
@@ -205,7 +228,7 @@ impl Response {
             }));
         }
         self.forget_split();
-        self.head(data, bodiless)
+        self.head(data, bodiless, memo)
     }
 
     fn forget_split(&mut self) {
@@ -375,12 +398,12 @@ mod tests {
 
     /// Reads `pieces`, the answers to requests of which the first `bodiless` were HEADs.
     fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, bodiless: usize) -> Vec<Seen> {
-        let mut response = Response::new();
+        let (mut response, mut memo) = (Response::new(), Memo::default());
         let (mut all, mut ends) = (Vec::new(), 0);
         for piece in pieces {
             let mut data = piece;
             loop {
-                match response.next(&mut data, ends < bodiless) {
+                match response.next_like(&mut data, ends < bodiless, Some(&mut memo)) {
                     Ok(None) => break,
                     Ok(Some(Event::Head { status, headers })) => {
                         let headers =

@@ -18,11 +18,11 @@ use crate::run::LoadError;
 
 /// Between two looks at whether the run is to be stopped, and two ticks of the recorder.
 const TICK: Duration = Duration::from_millis(50);
-/// Buffers into which answers are received, of all connections together.
-const BUFFERS: u16 = 256;
-/// Bytes of one: several small answers, or a good part of a large one. What is not used of them is
-/// never resident.
-const BUFFER_BYTES: u32 = 16 * 1024;
+/// Buffers into which answers are received, of all connections together: two for each, within these
+/// bounds.
+const BUFFERS: (usize, usize) = (64, 1024);
+/// Bytes of one: several small answers, or a part of a large one.
+const BUFFER_BYTES: u32 = 8 * 1024;
 /// Slots of the ring beside two for each connection: one that closes keeps its slot until the
 /// kernel has done with it.
 const SPARE_SLOTS: u32 = 256;
@@ -168,7 +168,7 @@ fn options(lane: &Lane, backend: Backend) -> Options {
     let is_closed = matches!(lane.plan.pacing, Pacing::Closed { .. });
     Options {
         backend,
-        buffers: BUFFERS,
+        buffers: buffers(lane.connections()),
         buffer_bytes: BUFFER_BYTES,
         sockets: connections.saturating_mul(2).saturating_add(SPARE_SLOTS),
         batch: (is_closed && completions > 1).then_some(Batch {
@@ -179,6 +179,11 @@ fn options(lane: &Lane, backend: Backend) -> Options {
     }
 }
 
+fn buffers(connections: usize) -> u16 {
+    let count = connections.saturating_mul(2).clamp(BUFFERS.0, BUFFERS.1);
+    u16::try_from(count.next_power_of_two()).expect("the bounds are powers of two that fit")
+}
+
 /// Returns why there is no engine on io_uring here, if there is none.
 ///
 /// # Errors
@@ -186,7 +191,7 @@ fn options(lane: &Lane, backend: Backend) -> Options {
 pub fn probe() -> Result<(), RingError> {
     let options = Options {
         backend: Backend::IoUring,
-        buffers: BUFFERS,
+        buffers: buffers(BUFFERS.1),
         buffer_bytes: BUFFER_BYTES,
         ..Options::default()
     };

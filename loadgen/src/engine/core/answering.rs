@@ -50,7 +50,9 @@ impl Core {
                 it.first_byte_ns = now_ns;
             }
             let before = data.len();
-            let event = it.response.next(&mut data, bodiless);
+            let event = it
+                .response
+                .next_like(&mut data, bodiless, Some(&mut self.memo));
             it.received_bytes += (before - data.len()) as u64;
             match event {
                 Ok(None) => return Read::Good,

@@ -25,6 +25,7 @@ use rand::rngs::SmallRng;
 
 use super::connection::Connection;
 use super::flights::Flights;
+use super::head::Memo;
 use super::pool::Pool;
 use super::render::Renderer;
 use super::wire::Wire;
@@ -67,6 +68,7 @@ pub struct Core {
 
     picker: Picker,
     renderer: Renderer,
+    memo: Memo,
     /// One for each connection if there is anything to check.
     checkers: Vec<Checker>,
     pools: Vec<Pool>,
@@ -138,6 +140,7 @@ impl Core {
             },
             picker: Picker::new(plan),
             renderer: Renderer::new(plan, lane.index),
+            memo: Memo::default(),
             checkers,
             pools,
             of_target,

@@ -158,7 +158,11 @@ impl Core {
         let Some(every_ns) = self.churn.every_ns.filter(|_| self.started) else {
             return;
         };
-        while self.churn_ns <= now_ns && !self.is_scheduled(now_ns) {
+        if self.is_scheduled(now_ns) {
+            self.churn.every_ns = None;
+            return;
+        }
+        while self.churn_ns <= now_ns {
             self.churn_ns = self.churn_ns.saturating_add(every_ns.max(1));
             let connection = self.churn_turn;
             self.churn_turn = (connection + 1) % self.connections.len().max(1) as u32;
