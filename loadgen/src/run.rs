@@ -346,7 +346,7 @@ fn raise_descriptors(connections: usize) -> Option<String> {
     }
     limit.current = limit.maximum;
     // If it is refused, what is there has to do; running out of it is told where it happens.
-    let _ = setrlimit(Resource::Nofile, limit.clone());
+    let _ = setrlimit(Resource::Nofile, limit);
     let most = getrlimit(Resource::Nofile).current?;
     (most < needed).then(|| {
         format!("only {most} descriptors may be open; {connections} connections need more")

@@ -575,7 +575,9 @@ mod tests {
     }
 
     fn split(bytes: &[u8], mut cuts: Vec<usize>) -> Vec<&[u8]> {
-        cuts.iter_mut().for_each(|cut| *cut %= bytes.len() + 1);
+        for cut in &mut cuts {
+            *cut %= bytes.len() + 1;
+        }
         cuts.extend([0, bytes.len()]);
         cuts.sort_unstable();
         cuts.windows(2).map(|two| &bytes[two[0]..two[1]]).collect()

@@ -53,7 +53,7 @@ impl Wire for Sockets<'_> {
             .io
             .connect(address, &ConnectOptions::default())
             .map_err(|error| class(&error))?;
-        let names = &mut self.names;
+        let names = &mut *self.names;
         if names.connection_of.len() <= token.index() {
             names.connection_of.resize(token.index() + 1, u32::MAX);
         }

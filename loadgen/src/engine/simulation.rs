@@ -36,10 +36,13 @@ enum Event {
     Ended,
 }
 
+/// When, a number that keeps the order, on which connection, in which of its lives, and what.
+type Happening = (u64, u64, u32, u64, Event);
+
 /// The world outside the core.
 struct World<F> {
     now_ns: u64,
-    events: BinaryHeap<Reverse<(u64, u64, u32, u64, Event)>>,
+    events: BinaryHeap<Reverse<Happening>>,
     sequence: u64,
     /// How often each connection was opened; what is meant for an earlier time is dropped.
     lives: Vec<u64>,

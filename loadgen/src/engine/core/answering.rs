@@ -100,7 +100,7 @@ impl Core {
         let class = result.err().unwrap_or(ErrorClass::Reset);
         match wire.unsent(connection) {
             0 => self.fail_all(connection, class, now_ns),
-            unsent => self.fail_sent(connection, unsent, class, now_ns),
+            unsent => self.fail_sent(connection, unsent as u64, class, now_ns),
         }
         wire.close(connection);
         if had_none && self.connections[connection as usize].answered == 0 {
@@ -114,12 +114,12 @@ impl Core {
 
     /// Ends what is in flight on a connection that its peer has closed, but for what the kernel was
     /// never given: that goes out again, once, for the peer cannot have seen it.
-    fn fail_sent(&mut self, connection: u32, mut unsent: usize, class: ErrorClass, now_ns: u64) {
+    fn fail_sent(&mut self, connection: u32, mut unsent: u64, class: ErrorClass, now_ns: u64) {
         let all = std::iter::from_fn(|| self.flights.pop(connection));
         let mut all: Vec<Flight> = all.collect();
         let pool = usize::from(self.connections[connection as usize].pool);
-        while let Some(flight) = all.pop_if(|it| !it.resent && it.sent_bytes as usize <= unsent) {
-            unsent -= flight.sent_bytes as usize;
+        while let Some(flight) = all.pop_if(|it| !it.resent && it.sent_bytes <= unsent) {
+            unsent -= flight.sent_bytes;
             self.waiting += 1;
             self.pools[pool].backlog.push_front(Flight {
                 resent: true,

@@ -142,8 +142,7 @@ impl Core {
             Some(Think::Constant(span)) => nanos(span),
             Some(Think::Exponential(mean)) => {
                 let uniform: f64 = self.rng.random();
-                // Truncating is what is wanted; the cast saturates.
-                (-(1.0 - uniform).ln() * nanos(mean) as f64) as u64
+                nanos(mean.mul_f64(-(1.0 - uniform).ln()))
             }
         };
         let it = &mut self.connections[connection as usize];

@@ -18,6 +18,7 @@ mod opening;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::ops::Range;
 use std::time::Duration;
 
 use rand::SeedableRng;
@@ -169,7 +170,7 @@ impl Core {
 
     /// Begins to open every connection.
     pub fn open_all(&mut self, wire: &mut impl Wire, now_ns: u64) {
-        for connection in 0..self.connections.len() as u32 {
+        for connection in self.numbers() {
             self.reopen(connection);
         }
         self.pump(wire, now_ns);
@@ -180,7 +181,7 @@ impl Core {
         if !self.started && now_ns >= self.zero_ns {
             self.started = true;
             self.churn_ns = now_ns.saturating_add(self.churn.every_ns.unwrap_or_default());
-            for connection in 0..self.connections.len() as u32 {
+            for connection in self.numbers() {
                 self.offer(wire, connection, now_ns);
             }
         }
@@ -279,6 +280,11 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// Returns the numbers of all connections.
+    fn numbers(&self) -> Range<u32> {
+        0..u32::try_from(self.connections.len()).expect("a plan has at most four million")
     }
 
     fn since_zero(&self, at_ns: u64) -> u64 {

@@ -1,12 +1,13 @@
 //! Connections that come and go.
 
 use std::cmp::Reverse;
+use std::time::Duration;
 
 use rand::RngExt;
 
 use super::super::connection::State;
 use super::super::wire::Wire;
-use super::{Core, Then};
+use super::{Core, Then, nanos};
 use crate::record::ErrorClass;
 use crate::recorder::Limit;
 use crate::sample::Opened;
@@ -15,9 +16,11 @@ use crate::sample::Opened;
 /// none is dropped there and retried by the kernel a second later.
 const CONNECTING: usize = 64;
 /// Before the second attempt; it doubles with each further one.
-const BACKOFF_NS: u64 = 10_000_000;
+const BACKOFF: Duration = Duration::from_millis(10);
 /// The longest it gets.
-const MOST_BACKOFF_NS: u64 = 1_000_000_000;
+const MOST_BACKOFF: Duration = Duration::from_secs(1);
+/// How often it doubles until then.
+const DOUBLINGS: u32 = 7;
 
 impl Core {
     /// Has a closed connection opened as soon as it is its turn.
@@ -114,9 +117,9 @@ impl Core {
         self.forget(connection);
         let jitter: f64 = self.rng.random_range(0.5..1.0);
         let it = &mut self.connections[connection as usize];
-        let backoff_ns = (BACKOFF_NS << it.failures.min(10)).min(MOST_BACKOFF_NS);
+        let backoff = (BACKOFF * (1 << it.failures.min(DOUBLINGS))).min(MOST_BACKOFF);
         it.failures += 1;
-        let at_ns = now_ns.saturating_add((backoff_ns as f64 * jitter) as u64);
+        let at_ns = now_ns.saturating_add(nanos(backoff.mul_f64(jitter)));
         self.later
             .push(Reverse((at_ns, connection, it.generation, Then::Reopen)));
         let at = usize::from(it.pool);
@@ -165,7 +168,7 @@ impl Core {
         while self.churn_ns <= now_ns {
             self.churn_ns = self.churn_ns.saturating_add(every_ns.max(1));
             let connection = self.churn_turn;
-            self.churn_turn = (connection + 1) % self.connections.len().max(1) as u32;
+            self.churn_turn = (connection + 1) % self.numbers().end;
             let it = &mut self.connections[connection as usize];
             it.is_retiring = it.state == State::Open;
             self.offer(wire, connection, now_ns);
