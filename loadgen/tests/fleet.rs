@@ -215,13 +215,16 @@ fn worker_refuses_a_second_run_and_strangers() {
         .spawn()
         .expect("starts");
     server.wait_for(50);
-    let second = coordinate(&[&worker], &slow)
-        .arg(server.url())
-        .output()
-        .expect("runs");
-    let error = String::from_utf8_lossy(&second.stderr).into_owned();
-    assert_eq!(second.status.code(), Some(2), "{error}");
-    assert!(error.contains("another run is going on"), "{error}");
+    // Twice: a refusal must not make room for the next one.
+    for _ in 0..2 {
+        let second = coordinate(&[&worker], &slow)
+            .arg(server.url())
+            .output()
+            .expect("runs");
+        let error = String::from_utf8_lossy(&second.stderr).into_owned();
+        assert_eq!(second.status.code(), Some(2), "{error}");
+        assert!(error.contains("another run is going on"), "{error}");
+    }
     for args in [&["--token", "wrong"][..], &[]] {
         let stranger = coordinate(&[&worker], args)
             .arg(server.url())

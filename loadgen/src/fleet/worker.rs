@@ -204,7 +204,8 @@ struct Turn<'a>(&'a State);
 impl<'a> Turn<'a> {
     fn take(state: &'a State) -> Option<Self> {
         let was_busy = state.busy.swap(true, Ordering::Acquire);
-        (!was_busy).then_some(Self(state))
+        // Not `then_some`: the turn that it would make and drop would end the other's.
+        (!was_busy).then(|| Self(state))
     }
 }
 
