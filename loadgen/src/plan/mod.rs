@@ -1,7 +1,12 @@
 //! What a run is to do, proven: everything the engines need, parsed and resolved.
 //!
-//! The command line, a profile file or a coordinator make a [`Plan`]; [`Plan::lane`] cuts it into
-//! one [`Lane`] per core. Engines only read it.
+//! The command line, a profile file or a coordinator make a [`Plan`], which runs as one
+//! [`Lane`] per core. Engines only read it.
+//!
+//! - [`Profile`], [`Curve`], [`Wave`], [`profile_file`], [`replay`]: when requests are due
+//! - [`Url`], [`Template`], [`Picker`]: where they go, and what they say
+//! - [`Check`], [`Checker`]: what an answer must be like
+//! - [`Plan::validate`]: what cannot be run, for the command line and for workers alike
 
 pub mod check;
 mod curve;

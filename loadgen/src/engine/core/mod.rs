@@ -3,7 +3,7 @@
 //!
 //! Time is handed in, in nanoseconds of a clock that began before the first connection was opened;
 //! what is to be done outside goes through [`Wire`]. So a simulation runs the very code that a run
-//! does ([`crate::engine::simulation`]).
+//! does (`crate::engine::simulation`).
 //!
 //! Every request that was released is told to the recorder exactly once when it ends, whatever
 //! happens to connections: it is in a pool's backlog, or in flight on one connection, or done.
