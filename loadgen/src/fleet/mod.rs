@@ -46,7 +46,7 @@ pub const ANSWER: Duration = Duration::from_secs(5);
 pub const PROGRESS: Duration = Duration::from_millis(500);
 /// How long a worker may say nothing during a run: past it, it is lost.
 pub const SILENCE: Duration = Duration::from_secs(5);
-/// From sending the start to the start: every worker must have got it by then.
-pub const LEAD: Duration = Duration::from_millis(500);
+/// From sending the start to the start: every worker must have got it by then, busy hosts included.
+pub const LEAD: Duration = Duration::from_secs(1);
 /// Workers of one coordinator.
 pub const WORKERS: usize = 256;
