@@ -309,9 +309,10 @@ impl Io {
         (sockets, std::mem::take(&mut self.leaving))
     }
 
-    /// Returns how long a turn may wait that has, or has not, told something.
-    pub(crate) fn timeout(&self, until: Option<Instant>, told: bool) -> Option<Duration> {
-        if told || !self.marked.is_empty() {
+    /// Returns how long a turn may wait, which is not at all if it has told something or has more
+    /// to do.
+    pub(crate) fn timeout(&self, until: Option<Instant>, hurry: bool) -> Option<Duration> {
+        if hurry || !self.marked.is_empty() {
             return Some(Duration::ZERO);
         }
         let at = match (self.timers.next(), until) {

@@ -287,10 +287,10 @@ on_both! {
         let options = ballast_ring::Options { entries: 1, buffers: 1, buffer_bytes: 64, ..options };
         let mut ring = ring(&options);
         let echo = echoing(&mut ring, |address| {
-            let mut streams: Vec<_> = (0..100)
+            let mut streams: Vec<_> = (0..30)
                 .map(|_| std::net::TcpStream::connect(address).expect("connects"))
                 .collect();
-            let message: Vec<u8> = (0..=250).cycle().take(10_000).collect();
+            let message: Vec<u8> = (0..=250).cycle().take(4_000).collect();
             for stream in &mut streams {
                 stream.set_read_timeout(Some(common::DEADLINE)).expect("a socket");
                 stream.write_all(&message).expect("sends");
@@ -301,6 +301,6 @@ on_both! {
                 assert!(back == message);
             }
         });
-        assert_eq!(echo.served, 100);
+        assert_eq!(echo.served, 30);
     }
 }

@@ -79,7 +79,9 @@ impl Uring {
         let told = watched.told;
         self.part(io);
         self.watch();
-        self.queue.enter(io.timeout(until, told))?;
+        // What found no room in the queue is tried again when completions have made some.
+        let hurry = told || !self.watching || !io.parting.is_empty();
+        self.queue.enter(io.timeout(until, hurry))?;
         io.now = Instant::now();
         let mut done = std::mem::take(&mut self.done);
         self.queue.take(&mut done);
