@@ -4,6 +4,8 @@ use super::cell::{Cell, STEP_BITS};
 
 /// Bits of a node's count of tasks in the order by tasks: as many as a node has slots.
 const LOAD_BITS: usize = 15;
+/// Bits by which nodes with few tasks are told apart.
+const LOW_BITS: usize = 6;
 
 /// The cells of 64 nodes, one word for each bit of a step, so that all of them are compared with a
 /// cell by a few instructions on whole words.
@@ -33,45 +35,40 @@ impl Block {
             & at_least(&self.memory, cell.memory().into())
     }
 
-    /// Returns where a node is filed.
-    pub(crate) fn cell(&self, bit: u32) -> Option<Cell> {
-        if self.filed >> bit & 1 == 0 {
-            return None;
-        }
-        let cpu = get(&self.cpu, bit);
-        let memory = get(&self.memory, bit);
-        #[expect(clippy::cast_possible_truncation, reason = "two steps below 128")]
-        let cell = Cell {
-            sum: (cpu + memory) as u8,
-            cpu: cpu as u8,
-        };
-        Some(cell)
-    }
-
-    /// Files a node, or takes it out.
-    pub(crate) fn set(&mut self, bit: u32, cell: Option<Cell>) {
-        self.filed = self.filed & !(1 << bit) | u64::from(cell.is_some()) << bit;
-        let cell = cell.unwrap_or_default();
-        set(&mut self.cpu, bit, cell.cpu.into());
-        set(&mut self.memory, bit, cell.memory().into());
+    /// Files a node that was filed there before, or nowhere, or takes it out.
+    pub(crate) fn set(&mut self, bit: u32, before: Option<Cell>, after: Option<Cell>) {
+        self.filed = self.filed & !(1 << bit) | u64::from(after.is_some()) << bit;
+        // Who is not filed stands in the first cell.
+        let (before, after) = (before.unwrap_or_default(), after.unwrap_or_default());
+        flip(&mut self.cpu, bit, before.cpu.into(), after.cpu.into());
+        let memory = (before.memory().into(), after.memory().into());
+        flip(&mut self.memory, bit, memory.0, memory.1);
     }
 }
 
 /// How many tasks each of 64 nodes has, bit by bit.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Loads([u64; LOAD_BITS]);
+pub(crate) struct Loads {
+    planes: [u64; LOAD_BITS],
+    /// Nodes with more tasks than the low bits can tell: most have few, and are compared by less
+    /// than half of the planes.
+    many: u64,
+}
 
 impl Loads {
     pub(crate) fn at(&self, load: u16) -> u64 {
-        equal(&self.0, load.into())
+        if load >> LOW_BITS > 0 {
+            return equal(&self.planes, load.into());
+        }
+        let low = self.planes.first_chunk::<LOW_BITS>();
+        equal(low.expect("fewer than all"), load.into()) & !self.many
     }
 
-    pub(crate) fn get(&self, bit: u32) -> u16 {
-        u16::try_from(get(&self.0, bit)).expect("15 bits")
-    }
-
-    pub(crate) fn set(&mut self, bit: u32, load: u16) {
-        set(&mut self.0, bit, load.into());
+    /// Sets how many tasks a node has that had so many before.
+    pub(crate) fn set(&mut self, bit: u32, before: u16, after: u16) {
+        flip(&mut self.planes, bit, before.into(), after.into());
+        let many = u64::from(after >> LOW_BITS > 0);
+        self.many = self.many & !(1 << bit) | many << bit;
     }
 }
 
@@ -97,16 +94,12 @@ fn at_least<const BITS: usize>(planes: &[u64; BITS], value: u64) -> u64 {
     greater | equal
 }
 
-fn get<const BITS: usize>(planes: &[u64; BITS], bit: u32) -> u64 {
-    let planes = planes.iter().enumerate();
-    planes.fold(0, |value, (place, plane)| {
-        value | (plane >> bit & 1) << place
-    })
-}
-
-fn set<const BITS: usize>(planes: &mut [u64; BITS], bit: u32, value: u64) {
-    for (place, plane) in planes.iter_mut().enumerate() {
-        *plane = *plane & !(1 << bit) | (value >> place & 1) << bit;
+/// Changes a node's value where it differs: mostly in a bit or two.
+fn flip<const BITS: usize>(planes: &mut [u64; BITS], bit: u32, before: u64, after: u64) {
+    let mut differ = before ^ after;
+    while differ != 0 {
+        planes[differ.trailing_zeros() as usize] ^= 1 << bit;
+        differ &= differ - 1;
     }
 }
 
@@ -241,7 +234,8 @@ mod tests {
             let mut block = Block::default();
             let mut naive: BTreeMap<u32, Cell> = BTreeMap::new();
             for (bit, cell) in filed {
-                block.set(bit, cell);
+                let before = naive.get(&bit).copied();
+                block.set(bit, before, cell);
                 match cell {
                     Some(cell) => naive.insert(bit, cell),
                     None => naive.remove(&bit),
@@ -249,12 +243,31 @@ mod tests {
             }
             for bit in 0..64 {
                 let known = naive.get(&bit);
-                prop_assert_eq!(block.cell(bit), known.copied());
+                prop_assert_eq!(block.filed() >> bit & 1 == 1, known.is_some());
                 prop_assert_eq!(block.at(ask) >> bit & 1 == 1, known == Some(&ask));
                 let least = known.is_some_and(|cell| {
                     cell.cpu >= ask.cpu && cell.memory() >= ask.memory()
                 });
                 prop_assert_eq!(block.at_least(ask) >> bit & 1 == 1, least);
+            }
+        }
+
+        #[test]
+        fn prop_loads_compare_as_numbers_do(
+            counted in prop::collection::vec((0u32..64, prop_oneof![0u16..70, 0u16..1 << 15]), 0..100),
+            ask in prop_oneof![0u16..70, 0u16..1 << 15],
+        ) {
+            let mut loads = Loads::default();
+            let mut naive = [0; 64];
+            for (bit, load) in counted {
+                let known = &mut naive[bit as usize];
+                loads.set(bit, *known, load);
+                *known = load;
+            }
+            for ask in naive.into_iter().chain([ask]) {
+                for (bit, known) in naive.iter().enumerate() {
+                    prop_assert_eq!(loads.at(ask) >> bit & 1 == 1, *known == ask);
+                }
             }
         }
 

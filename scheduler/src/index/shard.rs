@@ -37,6 +37,8 @@ pub(crate) struct Keeps {
 #[derive(Debug)]
 pub(crate) struct Files {
     pub blocks: Vec<Block>,
+    /// The same, node by node.
+    filed: Vec<Filed>,
     /// The order by tasks, once somebody asked for it.
     pub loads: Option<Vec<Loads>>,
     pub views: Vec<View>,
@@ -47,6 +49,14 @@ impl Default for Files {
     fn default() -> Self {
         Self::new(1, Keeps::default())
     }
+}
+
+/// Where a node is filed.
+#[derive(Debug, Clone, Copy, Default)]
+struct Filed {
+    cell: Option<Cell>,
+    /// 0 if it is filed nowhere, or nobody asked for the order by tasks.
+    load: u16,
 }
 
 /// What a node is filed by.
@@ -74,6 +84,7 @@ impl Files {
         let views = if classes > 1 { 1 + classes } else { 1 };
         Self {
             blocks: Vec::new(),
+            filed: Vec::new(),
             loads: keeps.loads.then(Vec::new),
             views: (0..views).map(|_| View::default()).collect(),
             keeps,
@@ -85,6 +96,7 @@ impl Files {
         let blocks = local / 64 + 1;
         if blocks > self.blocks.len() {
             self.blocks.resize_with(blocks, Block::default);
+            self.filed.resize(blocks * 64, Filed::default());
             if let Some(loads) = &mut self.loads {
                 loads.resize_with(blocks, Loads::default);
             }
@@ -112,11 +124,11 @@ impl Files {
     /// Files a node anew.
     pub(crate) fn file(&mut self, local: usize, standing: Standing) {
         let (block, bit) = (local / 64, bit(local));
-        let before = self.blocks[block].cell(bit);
+        let Filed { cell: before, load } = self.filed[local];
         let after = standing.cell();
-        let load_before = self.loads.as_ref().map(|loads| loads[block].get(bit));
         if before != after {
-            self.blocks[block].set(bit, after);
+            self.blocks[block].set(bit, before, after);
+            self.filed[local].cell = after;
         }
         if self.keeps.cells {
             // In the same cell it may have more of something.
@@ -129,10 +141,10 @@ impl Files {
                 self.each_view(standing.class, |view| view.enter(block, after, free));
             }
         }
-        if let Some(load_before) = load_before {
-            let load_before = before.map(|_| load_before);
-            let load = after.map(|_| standing.load);
-            self.file_load(local, load_before, load, standing.class);
+        if self.loads.is_some() {
+            let before = before.map(|_| load);
+            let after = after.map(|_| standing.load);
+            self.file_load(local, before, after, standing.class);
         }
     }
 
@@ -143,7 +155,9 @@ impl Files {
         }
         let filed = self.blocks[block].filed();
         let loads = self.loads.as_mut().expect("asked for");
-        loads[block].set(bit, after.unwrap_or(0));
+        let load = after.unwrap_or(0);
+        loads[block].set(bit, before.unwrap_or(0), load);
+        self.filed[local].load = load;
         if let Some(before) = before {
             let here = loads[block].at(before) & filed;
             self.each_view(class, |view| view.leave_load(block, before, here));
