@@ -18,6 +18,7 @@ pub mod control;
 pub mod engine;
 pub mod fleet;
 pub mod general;
+pub mod live;
 pub mod plan;
 pub mod record;
 pub mod recorder;

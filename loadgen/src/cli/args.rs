@@ -309,6 +309,12 @@ pub struct OutArgs {
     /// Write the histograms as an interval log of HdrHistogram
     #[arg(long, value_name = "FILE", conflicts_with = "find_max")]
     pub hlog: Option<PathBuf>,
+    /// Write one page with plots, for a browser or for paper
+    #[arg(long, value_name = "FILE", conflicts_with = "find_max")]
+    pub html: Option<PathBuf>,
+    /// Serve /metrics for Prometheus while it runs
+    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["find_max", "workers"])]
+    pub prometheus: Option<std::net::SocketAddr>,
     /// Say nothing while it runs
     #[arg(long, short)]
     pub quiet: bool,

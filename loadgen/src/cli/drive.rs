@@ -1,13 +1,15 @@
 //! Makes runs, here or on workers, and heeds Ctrl-C while they go on.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use ballast_loadgen::fleet::coordinator::{Fleet, FleetOptions};
-use ballast_loadgen::plan::Plan;
+use ballast_loadgen::live::{Exporter, Live, Title};
+use ballast_loadgen::plan::{Pacing, Plan};
 use ballast_loadgen::{Outcome, Running};
 
-use super::args::MachineArgs;
+use super::args::{MachineArgs, OutArgs};
 use super::interrupt::Interrupts;
 
 /// How often a run is looked at: nobody sees a shorter delay.
@@ -19,6 +21,8 @@ pub struct Driver {
     pub interrupts: Interrupts,
     fleet: Option<FleetOptions>,
     command: Vec<String>,
+    prometheus: Option<SocketAddr>,
+    live: bool,
 }
 
 /// A run under way.
@@ -41,14 +45,47 @@ impl Driver {
                 clock_bound: machine.clock_bound,
             }),
             command: command_line(std::env::args()),
+            prometheus: None,
+            live: false,
         })
+    }
+
+    /// Shows its runs while they go on, as these flags say.
+    pub fn showing(mut self, out: &OutArgs) -> Self {
+        self.prometheus = out.prometheus;
+        self.live = !out.quiet;
+        self
+    }
+
+    /// Lets others look on at a run, until what this returns is dropped.
+    fn show(&self, running: &Running, title: Title) -> Result<(Option<Exporter>, Option<Live>)> {
+        let board = running.board();
+        let exporter = self.prometheus.map(|address| {
+            Exporter::start(board.clone(), address)
+                .with_context(|| format!("cannot serve metrics on {address}"))
+        });
+        let live = self
+            .live
+            .then(|| Live::start(board.clone(), title, running.zero));
+        Ok((exporter.transpose()?, live.transpose()?))
     }
 
     /// Makes one run to its end, or to the first Ctrl-C; a second one gives up what is in flight.
     pub fn drive(&self, plan: Plan) -> Result<Outcome> {
         let before = self.interrupts.count();
+        let mut shown = (None, None);
         let underway = match &self.fleet {
-            None => Underway::Here(ballast_loadgen::start(plan)?),
+            None => {
+                let title = title(&plan);
+                let running = ballast_loadgen::start(plan)?;
+                let engine = running.engine().to_owned();
+                shown = self
+                    .show(&running, Title { engine, ..title })
+                    .inspect_err(|_| {
+                        running.abort();
+                    })?;
+                Underway::Here(running)
+            }
             Some(options) => Underway::There(Fleet::start(plan, options)?),
         };
         while !underway.is_finished() {
@@ -59,10 +96,24 @@ impl Driver {
             }
             std::thread::park_timeout(LOOK);
         }
+        drop(shown);
         let mut outcome = underway.join()?;
         outcome.report.command.clone_from(&self.command);
         outcome.about.command.clone_from(&self.command);
         Ok(outcome)
+    }
+}
+
+fn title(plan: &Plan) -> Title {
+    let names: Vec<_> = plan.targets.iter().map(|it| &it.authority[..]).collect();
+    Title {
+        targets: names.join(", "),
+        engine: String::new(),
+        asked_rate: match &plan.pacing {
+            Pacing::Open(profile) => Some(profile.mean_rate(plan.duration)),
+            Pacing::Closed { .. } => None,
+        },
+        duration: plan.duration,
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use ballast_loadgen::Report;
-use ballast_loadgen::report::hlog;
+use ballast_loadgen::report::{hlog, html};
 use serde::Serialize;
 
 use super::args::OutArgs;
@@ -65,6 +65,7 @@ fn files(out: &OutArgs) -> impl Iterator<Item = (&'static str, &PathBuf)> {
         ("--json", &out.json),
         ("--csv", &out.csv),
         ("--hlog", &out.hlog),
+        ("--html", &out.html),
     ]
     .into_iter()
     .filter_map(|(flag, path)| Some((flag, path.as_ref()?)))
@@ -117,6 +118,9 @@ pub fn write_all(out: &OutArgs, report: &Report, losses: &mut Losses) {
     }
     if let Some(path) = &out.csv {
         write(path, report.series.csv().as_bytes(), losses);
+    }
+    if let Some(path) = &out.html {
+        write(path, html::page(report).as_bytes(), losses);
     }
     if let Some(path) = &out.hlog {
         let mut log = Vec::new();

@@ -22,6 +22,7 @@ pub fn run(args: &RunArgs) -> Result<u8> {
     if args.judge.find_max {
         return super::find_max::run(args, &plan, &driver);
     }
+    let driver = driver.showing(&args.out);
     let mut outcome = driver.drive(plan)?;
     outcome.report.assert(&args.judge.slo);
     Ok(finish(args, &outcome.report))

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Counts;
+use super::cells::Cells;
 use super::series::{Point, Series};
 
 /// Seconds of a lane that nobody has looked at; older ones are put together.
@@ -17,10 +18,11 @@ struct Slot {
 /// Where lanes put what they have measured, about ten times a second.
 ///
 /// A lane never waits here: if somebody looks at its place just then, it comes back at the next
-/// tick.
+/// tick. Several may look on: they share what was seen.
 #[derive(Debug)]
 pub struct Board {
     lanes: Vec<Mutex<Slot>>,
+    seen: Mutex<Seen>,
 }
 
 /// Everything that was seen on a [`Board`] so far.
@@ -30,8 +32,10 @@ pub struct Seen {
     pub counts: Counts,
     /// Of all lanes, whole seconds.
     pub series: Series,
-    /// The points that came with the last look, by second; several lanes give several of one.
-    pub fresh: Vec<(u64, Point)>,
+    /// Their latencies, of the whole run.
+    pub latency: Cells,
+    /// Of all of these together.
+    pub latency_sum_ns: u64,
 }
 
 impl Board {
@@ -39,24 +43,29 @@ impl Board {
     pub fn new(lanes: usize) -> Arc<Self> {
         Arc::new(Self {
             lanes: (0..lanes).map(|_| Mutex::default()).collect(),
+            seen: Mutex::default(),
         })
     }
 
-    /// Takes what came since the last look into `seen`.
-    pub fn look(&self, seen: &mut Seen) {
+    /// Shows `onlooker` everything that has come so far; returns what it says.
+    pub fn look<T>(&self, onlooker: impl FnOnce(&Seen) -> T) -> T {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.counts = Counts::default();
-        seen.fresh.clear();
+        let mut fresh = Vec::new();
         for lane in &self.lanes {
             let mut slot = lane.lock().unwrap_or_else(PoisonError::into_inner);
             seen.counts.add(&slot.counts);
-            seen.fresh.append(&mut slot.unseen);
+            fresh.append(&mut slot.unseen);
         }
         // Lanes put their seconds side by side, also where one is a second ahead.
-        for (second, point) in &seen.fresh {
+        for (second, point) in &fresh {
             let mut alone = Series::new();
             alone.push(*second, point);
             seen.series.merge(&alone);
+            seen.latency.merge(&point.cells);
+            seen.latency_sum_ns = seen.latency_sum_ns.saturating_add(point.latency_sum_ns);
         }
+        onlooker(&seen)
     }
 
     /// Takes a lane's news, unless somebody looks just now; `fresh` is empty afterwards, then.
@@ -80,7 +89,6 @@ mod tests {
     #[test]
     fn onlooker_sees_all_lanes_and_each_second_once() {
         let board = Board::new(2);
-        let mut seen = Seen::default();
         let point = Point {
             done: 5,
             ..Point::default()
@@ -96,15 +104,15 @@ mod tests {
                 &mut vec![(0, point.clone()), (1, point.clone())],
             );
         }
-        board.look(&mut seen);
-        board.look(&mut seen);
-        assert_eq!(seen.counts.done, 14);
-        let done: Vec<_> = seen
-            .series
-            .points()
-            .iter()
-            .map(|point| point.done)
-            .collect();
+        board.look(|_| {});
+        let (all, done) = board.look(|seen| {
+            let points = seen.series.points().iter();
+            (
+                seen.counts.done,
+                points.map(|point| point.done).collect::<Vec<_>>(),
+            )
+        });
+        assert_eq!(all, 14);
         assert_eq!(done, [10, 10]);
     }
 

@@ -3,10 +3,12 @@
 //! - [`Report`]: everything that is known of a run; as JSON the contract that tools build on
 //! - [`verdict`]: when a run is invalid, with each bound and its reason
 //! - [`timeline`]: what happened when; as CSV, too
+//! - [`html`]: one page with plots
 //! - [`hlog`]: histograms in the interval log format of HdrHistogram
 
 pub mod hlog;
-mod table;
+pub mod html;
+pub(crate) mod table;
 #[cfg(test)]
 mod tests;
 pub mod timeline;
