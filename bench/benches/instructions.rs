@@ -9,6 +9,7 @@ use std::hint::black_box;
 use std::process::ExitCode;
 
 use ballast_lb::table::{Feed, Moment, Session};
+use ballast_loadgen::engine::response::{Event, Response};
 use ballast_loadgen::plan::{Lane, Plan};
 use ballast_loadgen::recorder::Recorder;
 use ballast_loadgen::sample::Sample;
@@ -179,12 +180,31 @@ fn said(service: u64, sequence: u64, healthy: bool) -> EndpointHealth {
     }
 }
 
-/// What the load generator does for a request beside the sockets: it is scheduled, filled in, and
-/// its answer taken down.
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Sun, 22 Nov 2026 06:00:00 \
+GMT\r\nContent-Type: application/octet-stream\r\nContent-Length: 32\r\nConnection: keep-alive\r\n\r\n\
+xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
+
+/// Reads one answer; returns what depends on all of it.
+fn answer(response: &mut Response) -> u64 {
+    let mut data = black_box(ANSWER);
+    let mut sum = 0;
+    while let Some(event) = response.next(&mut data, false).expect("a response") {
+        match event {
+            Event::Head { status, .. } => sum += u64::from(status),
+            Event::Body(body) => sum += body.len() as u64,
+            Event::End { .. } => return sum,
+        }
+    }
+    unreachable!("the answer is whole")
+}
+
+/// What the load generator does for a request beside the sockets: it is scheduled, filled in, its
+/// answer read and taken down.
 fn loadgen_request(count: u64) -> u64 {
     let plan = Plan::http("http://127.0.0.1:80/some/path").expect("a plan");
-    let mut plan = plan.at_rate(1000.0);
-    plan.duration = std::time::Duration::from_secs(1_000_000);
+    // All of them in one second: what is done once a second reads clocks.
+    let mut plan = plan.at_rate(1e6);
+    plan.duration = std::time::Duration::from_hours(1);
     let lane = Lane {
         plan: plan.into(),
         index: 0,
@@ -195,11 +215,13 @@ fn loadgen_request(count: u64) -> u64 {
     let path = &lane.plan.targets[0].requests[0].path;
     let schedule = lane.schedule().expect("an open loop");
     let (mut bytes, mut hash) = (Vec::new(), 0_u64);
+    let mut response = Response::new();
     for (number, due) in (0..count).zip(schedule) {
         let due_ns = u64::try_from(due.as_nanos()).expect("short");
         recorder.released(due_ns, due_ns + 10_000);
         bytes.clear();
         path.render(number, &mut rng, &mut bytes);
+        hash = hash.rotate_left(5) ^ answer(&mut response);
         recorder.done(&Sample {
             number,
             target: 0,

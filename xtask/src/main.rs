@@ -32,7 +32,7 @@ usage: cargo xtask COMMAND
                              all; a whole run is kept in bench/runs and its figures go into the
                              README. Status 0 measured, 1 failed, 4 nothing could be measured
   bench readme               the README's measured part from the runs that are kept
-  bench instructions [--bless]
+  bench instructions [--bless | --profile NAME]
                              instructions of hot paths, held to bench/instructions.json
 ";
 

@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 
 use crate::progress::step;
 use crate::setup::{self, Purpose};
-use crate::shell;
+use crate::{instructions, shell};
 
 /// Builds everything once and runs the tests, those that match `filter` if there is one.
 ///
@@ -23,6 +23,9 @@ pub fn run(filter: &[&str]) -> anyhow::Result<()> {
     // One name asks for one test: the models are run with all of them, or by their own names.
     if filter.is_empty() || filter.iter().any(|name| name.contains("loom")) {
         step("model checks", model_checks)?;
+    }
+    if filter.is_empty() || filter.contains(&"instructions") {
+        step("instructions", instructions::gate)?;
     }
     if shell::has("cargo-nextest") {
         step("tests", || {

@@ -24,9 +24,9 @@ use crate::target::{Behaviour, Target};
 pub(super) const CASE: &str = "compare";
 const PAIRS: usize = 200;
 /// Runs of each target in the pool, and how many of them a pair takes for each side.
-const POOL: usize = 120;
+const POOL: usize = 100;
 const SIDE: usize = 6;
-const RUN: Duration = Duration::from_millis(350);
+const RUN: Duration = Duration::from_millis(300);
 const RATE: f64 = 2_000.0;
 const CONNECTIONS: usize = 64;
 const DELAY: Duration = Duration::from_millis(4);

@@ -21,7 +21,7 @@ const GOAL_MIB: f64 = 8.0;
 const GOAL_GROWTH: f64 = 1.02;
 /// How long the long run is, and into how many parts it is cut: the first is its beginning, the
 /// last its end.
-const LONG: Duration = Duration::from_mins(1);
+const LONG: Duration = Duration::from_secs(45);
 const PARTS: usize = 6;
 const MANY: usize = 10_000;
 /// The rate with many connections: each of them is used.

@@ -16,7 +16,7 @@ const RATE: f64 = 20_000.0;
 const CONNECTIONS: usize = 64;
 const BODY_BYTES: usize = 128;
 const ROUNDS: usize = 5;
-const RUN: Duration = Duration::from_secs(4);
+const RUN: Duration = Duration::from_secs(3);
 /// By how much the delivered rate may be off, in percent.
 const GOAL_OFF: f64 = 0.1;
 /// The median latency, µs.

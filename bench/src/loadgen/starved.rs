@@ -17,8 +17,8 @@ const CONNECTIONS: usize = 64;
 const BODY_BYTES: usize = 128;
 /// A rate that the generator keeps easily when it is let.
 const RATE: f64 = 20_000.0;
-const RUN: Duration = Duration::from_secs(3);
-const ROUNDS: usize = 3;
+const RUN: Duration = Duration::from_secs(2);
+const ROUNDS: usize = 2;
 /// The part of a core that the quota leaves: too little for the rate.
 const QUOTA_US: u32 = 5_000;
 const PERIOD_US: u32 = 100_000;

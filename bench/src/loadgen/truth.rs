@@ -24,7 +24,7 @@ const ARRIVALS: [Arrivals; 3] = [
     Arrivals::Ramp,
 ];
 /// Requests go on for this long beside the stall: as much before it as after it.
-const BESIDE: Duration = Duration::from_secs(4);
+const BESIDE: Duration = Duration::from_secs(3);
 /// By how much a report may be off, in percent.
 const GOAL: f64 = 1.0;
 

@@ -168,9 +168,13 @@ impl Generator {
         matches!(self.kind, Kind::Ballast { .. })
     }
 
-    /// Returns whether it keeps a rate that it is given.
+    /// Returns whether it keeps a rate that it is given. hey takes one for each of its workers, and
+    /// rounds.
     pub fn keeps_rates(&self) -> bool {
-        !matches!(self.kind, Kind::Wrk | Kind::Ab | Kind::H2load)
+        matches!(
+            self.kind,
+            Kind::Ballast { .. } | Kind::Wrk2 | Kind::Oha { .. } | Kind::K6
+        )
     }
 
     /// Runs it, on `core` alone if there is one.
@@ -239,11 +243,6 @@ impl Generator {
             Kind::Hey => {
                 let duration = format!("{seconds}s");
                 command.args(["-z", &duration, "-c", &connections]);
-                if let Some(rate) = load.rate {
-                    // It takes the rate of one of its workers.
-                    let each = (rate / load.connections as f64).to_string();
-                    command.args(["-q", &each]);
-                }
             }
             Kind::K6 => {
                 let script = folder.join("script.js");
