@@ -140,6 +140,8 @@ fn loom_dirty_stack_loses_no_change() {
                 filed[node as usize] = shared.values[node as usize].load(Ordering::Relaxed);
             });
         };
+        // Here the model checker may let the other go first: it does not by itself.
+        thread::yield_now();
         tidy(&mut filed);
         // Not node 0: this thread would file it again, and hide what was lost of it.
         shared.values[1].fetch_add(1, Ordering::Relaxed);
