@@ -248,13 +248,30 @@ impl Work {
         }
         let queue = &self.queues[usize::from(turn.target)];
         loop {
-            if let Some(job) = queue.jobs.borrow_mut().pop_front() {
+            if let Some(job) = self.waiting(queue) {
                 return Some(job);
             }
             if self.closed.get() {
                 return None;
             }
             queue.wake.notified().await;
+        }
+    }
+
+    /// Returns the oldest job that waits. One that has waited as long as a request may take is a
+    /// timeout: a mute target would keep the run going for hours otherwise.
+    fn waiting(&self, queue: &Queue) -> Option<Job> {
+        loop {
+            let job = queue.jobs.borrow_mut().pop_front()?;
+            let now = self.now_ns();
+            if now.saturating_sub(job.due_ns) < nanos(self.plan().timeouts.request) {
+                return Some(job);
+            }
+            let course = Course {
+                sent_ns: now,
+                ..Course::default()
+            };
+            self.done(&job, &course, Err(ErrorClass::Timeout));
         }
     }
 

@@ -150,7 +150,9 @@ fn handshake_that_hangs_times_out_and_one_that_breaks_is_a_tls_error() {
                 let url = format!("tcp://{address}");
                 let mut plan = identity.trusted(plan(&url, 200.0, 20), "echo.test");
                 plan.protocol = protocol;
-                plan.timeouts.connect = Duration::from_millis(50);
+                if class == ErrorClass::Timeout {
+                    plan.timeouts.connect = Duration::from_millis(50);
+                }
                 let recorder = run(driver, &plan);
                 assert_eq!(
                     errors(&recorder),
