@@ -1,11 +1,13 @@
 //! The scheduler: the index, the open reservations and the committed claims.
 
+mod learning;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use ballast_model::{
-    Allocation, AssignmentId, Binding, Claim, Constraint, Node, NodeId, Placement, PortSpec,
-    Resources, ServiceId, TopologyKey,
+    Allocation, AssignmentId, Binding, Claim, Node, NodeId, Placement, PortSpec, Resources,
+    ServiceId, TopologyKey,
 };
 
 use crate::explain::{explain, suggest};
@@ -13,7 +15,7 @@ use crate::fleet::{Entry, Fleet, Offer};
 use crate::index::{Ask, At, Order};
 use crate::map::{IdMap, IdSlab};
 use crate::offer::{judge_room, take_words};
-use crate::policy::{Learnt, Packer, Plan, Query, Search, Who};
+use crate::policy::{Packer, Plan, Query, Search, Who};
 use crate::refusal::{Refusal, Suggestion};
 use crate::request::{Peers, Placed, Request, Reservation};
 use crate::rules::{self, Census, Judged, Occupant, Preemption, Preemptor, Rules, Standing, Tiers};
@@ -196,35 +198,6 @@ impl Scheduler {
         };
         self.committed.insert(assignment, held);
         true
-    }
-
-    /// Notes that a task was asked for, for the policies that pack by what is typical: once for
-    /// each task, however often it is tried to be placed. [`Self::place`] learns nothing by itself.
-    pub fn note(&mut self, wanted: &Resources, constraints: &[Constraint]) {
-        if wanted.devices.count > 0 {
-            self.tell_apart(constraints);
-            self.packer.note(wanted, constraints);
-        }
-    }
-
-    /// Knows from now on what was learnt elsewhere, and forgets what it noted itself: schedulers of
-    /// the same nodes, claims and knowledge place alike, whatever they did before.
-    pub fn teach(&mut self, learnt: &Learnt) {
-        if self.packer.learnt() != learnt {
-            self.packer.teach(learnt);
-            self.tell_apart(learnt.constraints());
-        }
-    }
-
-    /// Returns what was noted.
-    pub fn learnt(&self) -> &Learnt {
-        self.packer.learnt()
-    }
-
-    fn tell_apart<'a>(&mut self, constraints: impl IntoIterator<Item = &'a Constraint>) {
-        for constraint in constraints {
-            self.fleet.learn(&constraint.key);
-        }
     }
 
     /// Finds the best node for a task and reserves what it takes there.
