@@ -109,7 +109,7 @@ fn haproxy(sink: SocketAddr, core: Option<usize>) -> Result<Proxy> {
     let config = format!(
         "global
   nbthread 1
-  maxconn 20000
+  maxconn 4000
 defaults
   mode http
   timeout connect 5s
@@ -147,7 +147,8 @@ fn daemon(
         let ended = daemon.ended();
         if ended.is_some() || began.elapsed() > DEADLINE {
             let said = std::fs::read_to_string(&log).unwrap_or_default();
-            bail!("it does not come up: {ended:?} {said}");
+            let last = said.lines().rfind(|line| !line.is_empty());
+            bail!("it does not come up: {}", last.unwrap_or("it says nothing"));
         }
         std::thread::sleep(Duration::from_millis(5));
     }
