@@ -296,9 +296,7 @@ fn run_that_is_aborted_ends_at_once_and_one_that_is_stopped_ends_its_requests() 
             let running = start(plan).expect("starts");
             let begin = Instant::now();
             let released = |running: &ballast_loadgen::run::Running| {
-                let mut seen = ballast_loadgen::recorder::Seen::default();
-                running.board().look(&mut seen);
-                seen.counts.released
+                running.board().look(|seen| seen.counts.released)
             };
             while released(&running) == 0 {
                 assert!(begin.elapsed() < DEADLINE, "nothing is released");
