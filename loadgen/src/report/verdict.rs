@@ -32,6 +32,10 @@ const LAG_SHARE: u64 = 4;
 /// second of twenty moves no percentile up to p95; what it does to those above is what the bound
 /// on lag at p99 is for.
 const LATE_SECONDS_SHARE: f64 = 0.05;
+/// The part of its time that a generator must have waited for a core for that to be named as the
+/// cause of its lag, where no whole second was late. Threads that meet now and then wait for 1 to
+/// 2 %.
+const WAITED_SHARE: f64 = 0.05;
 /// The part of a closed loop's lane-seconds in which the core may be full, or others' may have it:
 /// up to half of them the rate is the target's more than the generator's.
 const CLOSED_SECONDS_SHARE: f64 = 0.5;
@@ -178,7 +182,11 @@ impl Facts<'_> {
             return None;
         }
         let why = match (saturated, starved) {
-            (0, 0) => String::new(),
+            (0, 0) if generator.wait_share < WAITED_SHARE => String::new(),
+            (0, 0) => format!(
+                "; it waited for a core {:.0} % of the time: give it cores of its own",
+                generator.wait_share * 100.0
+            ),
             (saturated, starved) if saturated >= starved => format!(
                 "; its core was full in {saturated} of {} lane-seconds: use more cores or a lower \
                  rate",
