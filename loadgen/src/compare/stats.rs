@@ -154,8 +154,8 @@ fn tail_of_ranks(ranks: &[usize], of: usize, tail: f64) -> usize {
 fn doubled_ranks(values: &[f64]) -> Vec<usize> {
     let rank = |value: &f64| {
         let below = values.iter().filter(|other| *other < value).count();
-        let equal = values.iter().filter(|other| *other == value).count();
-        2 * below + equal + 1
+        let below_or_equal = values.iter().filter(|other| *other <= value).count();
+        below + below_or_equal + 1
     };
     values.iter().map(rank).collect()
 }
@@ -291,6 +291,7 @@ fn normal_quantile(p: f64) -> f64 {
 
 /// # Source
 /// Press et al., "Numerical Recipes", section 6.4: the continued fraction by Lentz's method.
+#[allow(clippy::many_single_char_names, reason = "the names of the source")]
 fn incomplete_beta(a: f64, b: f64, x: f64) -> f64 {
     if x <= 0.0 || x >= 1.0 {
         return x.clamp(0.0, 1.0);

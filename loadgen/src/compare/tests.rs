@@ -1,4 +1,9 @@
 //! Error rates by simulation, with fixed seeds: what the tests promise they keep.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "simulated spans are positive and far from the ends"
+)]
 
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};

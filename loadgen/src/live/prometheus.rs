@@ -106,6 +106,10 @@ fn answer(mut stream: TcpStream, body: &str) -> io::Result<()> {
 
 /// Returns the exposition of what was seen. The histogram holds whole seconds; the counters are as
 /// of the lanes' last ticks.
+#[allow(
+    clippy::too_many_lines,
+    reason = "a list of metrics, one after the other"
+)]
 fn text(seen: &Seen) -> String {
     let mut text = String::new();
     let counts = &seen.counts;

@@ -311,7 +311,7 @@ pub(super) mod tests {
             targets: "one.test".to_owned(),
             engine: "hot engine on epoll".to_owned(),
             asked_rate: Some(1000.0),
-            duration: Duration::from_secs(120),
+            duration: Duration::from_mins(2),
         }
     }
 

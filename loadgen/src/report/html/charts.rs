@@ -193,13 +193,9 @@ pub(super) fn heat(report: &Report) -> String {
     for wanted in 1..=SHADES {
         let cells = columns.iter().enumerate().flat_map(|(nth, column)| {
             let start = nth as f64 * width;
-            column
-                .iter()
-                .enumerate()
-                .filter_map(move |(row, requests)| {
-                    (*requests > 0 && shade(*requests) == wanted)
-                        .then(|| (start, start + width, edge(row), edge(row + 1)))
-                })
+            let rows = column.iter().enumerate();
+            rows.filter(move |(_, requests)| **requests > 0 && shade(**requests) == wanted)
+                .map(move |(row, _)| (start, start + width, edge(row), edge(row + 1)))
         });
         plot.boxes(&format!("heat h{wanted}"), cells);
     }
