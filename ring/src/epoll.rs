@@ -40,8 +40,6 @@ pub(crate) struct Epoll {
     /// Into which all sockets receive.
     scratch: Box<[u8]>,
     waker: Waker,
-    /// The kernel has no waits of nanoseconds (before Linux 5.11): milliseconds, rounded up.
-    coarse: bool,
 }
 
 /// What became of an attempt to read.
@@ -59,13 +57,18 @@ impl Epoll {
         epoll::add(&epoll, &waker, data, EventFlags::IN)
             .map_err(|errno| RingError::at("epoll_ctl", errno.into()))?;
         let bytes = READ_BYTES.max(options.buffer_bytes as usize);
-        Ok(Epoll {
+        let mut driver = Epoll {
             epoll,
             events: Vec::with_capacity(options.entries as usize),
             scratch: vec![0; bytes].into_boxed_slice(),
             waker,
-            coarse: false,
-        })
+        };
+        // Waits of nanoseconds came with Linux 5.11; without them an open loop would be late by
+        // half a millisecond, so nothing coarser stands in for them.
+        driver
+            .wait(Some(Duration::ZERO))
+            .map_err(|error| RingError::needing("5.11", "epoll_pwait2", error))?;
+        Ok(driver)
     }
 
     pub fn turn<H: Handler>(
@@ -96,28 +99,17 @@ impl Epoll {
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        /// Longer waits are not worth an overflow.
+        const LONGEST: Duration = Duration::from_hours(24);
         self.events.clear();
-        let timespec = timeout.map(|timeout| self.timespec(timeout));
+        let timespec = timeout.map(|timeout| {
+            Timespec::try_from(timeout.min(LONGEST)).expect("a day is representable")
+        });
         let events = spare_capacity(&mut self.events);
         match epoll::wait(&self.epoll, events, timespec.as_ref()) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(Errno::NOSYS) if !self.coarse => {
-                self.coarse = true;
-                self.wait(timeout)
-            }
             Err(errno) => Err(errno.into()),
         }
-    }
-
-    fn timespec(&self, timeout: Duration) -> Timespec {
-        /// Longer waits are not worth an overflow.
-        const LONGEST: Duration = Duration::from_hours(24);
-        let mut timeout = timeout.min(LONGEST);
-        if self.coarse {
-            let millis = timeout.as_nanos().div_ceil(1_000_000);
-            timeout = Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX));
-        }
-        Timespec::try_from(timeout).expect("a day is representable")
     }
 
     fn dispatch<H: Handler>(&mut self, io: &mut Io, handler: &mut H, name: u64, flags: EventFlags) {

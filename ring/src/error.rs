@@ -62,11 +62,15 @@ pub enum RingError {
 
 impl RingError {
     pub(crate) fn at(step: &'static str, source: io::Error) -> RingError {
+        Self::needing("6.1", step, source)
+    }
+
+    pub(crate) fn needing(needs: &'static str, step: &'static str, source: io::Error) -> RingError {
         match Errno::from_io_error(&source) {
             Some(Errno::PERM | Errno::ACCESS) => RingError::Forbidden { step, source },
             Some(Errno::NOSYS | Errno::INVAL | Errno::OPNOTSUPP) => RingError::Kernel {
                 step,
-                needs: "6.1",
+                needs,
                 source,
             },
             Some(Errno::NOMEM) => RingError::Memory { step, source },

@@ -132,8 +132,8 @@ on_both! {
     fn turn_waits_for_its_time_and_not_much_longer(options) {
         let mut ring = ring(&options);
         let mut log = Log::default();
-        let mut quickest = Duration::MAX;
-        for micros in [1, 70, 130, 500, 1_300, 20_000] {
+        for micros in [1, 70, 130, 300, 1_300, 20_300] {
+            let mut quickest = Duration::MAX;
             for _ in 0..20 {
                 let at = Instant::now() + Duration::from_micros(micros);
                 while Instant::now() < at {
@@ -141,9 +141,10 @@ on_both! {
                 }
                 quickest = quickest.min(at.elapsed());
             }
+            // Waits that are rounded up to milliseconds would be 700 µs late or more; a busy
+            // machine is late at times, but not each time.
+            assert!(quickest < Duration::from_micros(500), "{micros}: {quickest:?}");
         }
-        // Milliseconds would show; a busy machine is late at times, but not each time.
-        assert!(quickest < Duration::from_millis(1), "{quickest:?}");
         assert!(log.events.is_empty());
     }
 
