@@ -137,24 +137,20 @@ fn worker_that_dies_makes_the_result_invalid_and_is_named() {
     );
 }
 
+/// Starts a coordinator of a run that ends only when something ends it.
+fn start_long_run(worker: &Worker, server: &Server) -> Child {
+    let url = server.url();
+    let run = ["--rate", "200", "--duration", "1h", "--connections", "4"];
+    coordinate(&[worker], &[&run[..], &[&url]].concat())
+        .spawn()
+        .expect("starts")
+}
+
 #[test]
 fn interrupt_ends_all_workers_and_their_results_are_kept() {
     let server = Server::start(Duration::ZERO);
     let worker = Worker::start(&["--once"]);
-    let coordinator = coordinate(
-        &[&worker],
-        &[
-            "--rate",
-            "200",
-            "--duration",
-            "1h",
-            "--connections",
-            "4",
-            &server.url(),
-        ],
-    )
-    .spawn()
-    .expect("starts");
+    let coordinator = start_long_run(&worker, &server);
     server.wait_for(100);
     let pid = rustix::process::Pid::from_child(&coordinator);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("signals");
@@ -171,20 +167,7 @@ fn interrupt_ends_all_workers_and_their_results_are_kept() {
 fn coordinator_that_is_gone_ends_the_load() {
     let server = Server::start(Duration::ZERO);
     let worker = Worker::start(&[]);
-    let mut coordinator = coordinate(
-        &[&worker],
-        &[
-            "--rate",
-            "200",
-            "--duration",
-            "1h",
-            "--connections",
-            "4",
-            &server.url(),
-        ],
-    )
-    .spawn()
-    .expect("starts");
+    let mut coordinator = start_long_run(&worker, &server);
     server.wait_for(50);
     coordinator.kill().expect("kills");
     coordinator.wait().expect("ends");

@@ -46,6 +46,11 @@ pub(super) fn run(stage: &Stage<'_>, bench: &mut Bench) -> Result<()> {
     }
     let folder = tempfile::tempdir().context("a folder")?;
     let pool = pool(stage, generator, folder.path())?;
+    if pool.len() < 2 * SIDE {
+        let few = pool.len();
+        bench.missing(format!("compare: {few} pairs of runs were valid, too few"));
+        return Ok(());
+    }
     let pairs = stage.options.pairs.unwrap_or(stage.options.size(PAIRS, 4));
     let mut rng = StdRng::seed_from_u64(SEED);
     let (mut alarms, mut found) = (Vec::new(), Vec::new());
@@ -71,7 +76,9 @@ pub(super) fn run(stage: &Stage<'_>, bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-/// Returns the reports of alternating runs: of the one target and of the other.
+/// Returns the reports of alternating runs: of the one target and of the other. Those that say
+/// themselves that they measured something else are left out and made again, as often at most as
+/// runs are wanted.
 fn pool(stage: &Stage<'_>, generator: &Generator, folder: &Path) -> Result<Vec<[PathBuf; 2]>> {
     let start = |delay| {
         Target::start(Behaviour {
@@ -85,22 +92,26 @@ fn pool(stage: &Stage<'_>, generator: &Generator, folder: &Path) -> Result<Vec<[
     let targets = [start(DELAY)?, start(DELAY.mul_f64(1.0 + SHIFT))?];
     let size = stage.options.size(POOL, 2 * SIDE);
     let duration = stage.options.size(RUN, Duration::from_millis(150));
-    (0..size)
-        .map(|number| {
-            let mut reports = targets.iter().zip(["a", "b"]).map(|(target, side)| {
-                let folder = folder.join(format!("{side}-{number}"));
-                std::fs::create_dir(&folder).context("a folder")?;
-                let url = format!("http://{}/", target.address());
-                let load = Load::open(url, CONNECTIONS, duration, RATE);
-                let mut command = generator.command(&load, stage.cores.client, &folder)?;
-                let finished = child::run(&mut command, Duration::from_mins(1))?;
-                generator.report(&finished, &folder)?;
-                Ok::<_, anyhow::Error>(folder.join("report.json"))
-            });
-            let mut next = || reports.next().context("a target")?;
-            Ok([next()?, next()?])
-        })
-        .collect()
+    let mut pool = Vec::new();
+    for number in 0..2 * size {
+        if pool.len() == size {
+            break;
+        }
+        let mut pair = Vec::new();
+        for (target, side) in targets.iter().zip(["a", "b"]) {
+            let folder = folder.join(format!("{side}-{number}"));
+            std::fs::create_dir(&folder).context("a folder")?;
+            let url = format!("http://{}/", target.address());
+            let load = Load::open(url, CONNECTIONS, duration, RATE);
+            let mut command = generator.command(&load, stage.cores.client, &folder)?;
+            let finished = child::run(&mut command, Duration::from_mins(1))?;
+            if generator.report(&finished, &folder)?.invalid.is_none() {
+                pair.push(folder.join("report.json"));
+            }
+        }
+        pool.extend(<[PathBuf; 2]>::try_from(pair).ok());
+    }
+    Ok(pool)
 }
 
 /// Returns two sets of runs of the first target, made at the same time.
