@@ -1,0 +1,37 @@
+//! The shared listeners of the file.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use serde::Deserialize;
+
+use super::{ConfigError, RawConfig};
+use crate::listeners::Shared;
+
+/// Where the shared HTTP listener of a cluster's ingress listens by default.
+pub(super) const DEFAULT_LISTEN: SocketAddr =
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8000);
+
+/// The shared listeners.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawListen {
+    /// Plain HTTP/1.1 and HTTP/2.
+    pub http: Option<SocketAddr>,
+    /// The same over TLS.
+    pub https: Option<SocketAddr>,
+}
+
+impl RawConfig {
+    pub(super) fn listen(&self, stand_alone: bool) -> Result<Shared, ConfigError> {
+        let RawListen { http, https } = self.listen;
+        let listen = Shared {
+            http: http.or((!stand_alone).then_some(DEFAULT_LISTEN)),
+            https,
+        };
+        if listen == Shared::default() {
+            let message = "`listen` names neither `http` nor `https`";
+            return Err(ConfigError::Invalid(message.to_owned()));
+        }
+        Ok(listen)
+    }
+}

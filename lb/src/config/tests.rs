@@ -1,0 +1,104 @@
+use super::listen::DEFAULT_LISTEN;
+use super::*;
+
+fn read(text: &str) -> Result<Config, String> {
+    RawConfig::from_text(Path::new("lb.yaml"), text)
+        .and_then(RawConfig::validate)
+        .map_err(|error| error.to_string())
+}
+
+const CONTRACT: &str = r#"
+listen: { http: "127.0.0.1:8090" }
+threads: 1
+services:
+  web: { endpoints: ["127.0.0.1:9001", "127.0.0.1:9002"], policy: p2c }
+routes:
+  - { match: { host: "example.test", path_prefix: "/" }, service: web }
+"#;
+
+#[test]
+fn contracts_file_is_read() {
+    let config = read(CONTRACT).expect("is valid");
+    assert_eq!(config.threads, NonZeroUsize::new(1));
+    assert_eq!(config.admin, Some(DEFAULT_ADMIN));
+    assert!(!config.admin_said);
+    let Mode::StandAlone(alone) = config.mode else {
+        panic!("services make it stand-alone");
+    };
+    let port = &alone.tables[0].ports[0];
+    assert_eq!(port.endpoints.len(), 2);
+    assert_eq!(port.routes[0].host.as_deref(), Some("example.test"));
+    let again = read(CONTRACT).expect("is valid");
+    let Mode::StandAlone(again) = again.mode else {
+        panic!("services make it stand-alone");
+    };
+    assert_eq!(again.tables, alone.tables, "ids are stable");
+}
+
+#[test]
+fn mistakes_are_named_with_their_line_and_the_nearest_key() {
+    let listen = "listen: { http: \"127.0.0.1:1\" }\n";
+    for (text, expected) in [
+        (
+            "listen: {}\nservics: {}\n".to_owned(),
+            "lb.yaml:2: unknown key `servics`; did you mean `services`?",
+        ),
+        (
+            format!(
+                "{listen}services:\n  web: {{ endpoints: [\"127.0.0.1:9001\"] }}\nroutes:\n  - {{ service: wbe }}\n"
+            ),
+            "lb.yaml:5: no service is called `wbe`; did you mean `web`?",
+        ),
+        (
+            format!("{listen}services:\n  web:\n    endpoints: [\"nine\"]\n"),
+            "lb.yaml:4: endpoint `nine` is not ADDRESS:PORT",
+        ),
+        (
+            format!("{listen}services:\n  web:\n    endpoints: []\n    policy: rr\n"),
+            "lb.yaml:5: `rr` is not a policy",
+        ),
+        (
+            format!("{listen}services: {{}}\nl4:\n  - {{ vip: \"10.0.0.100\" }}\n"),
+            "lb.yaml:4: `l4` is not available yet",
+        ),
+        (format!("{listen}threads: many\n"), "lb.yaml:2: "),
+        (
+            format!("{listen}services: {{}}\nthreads: 0\n"),
+            "`threads` must be 1 or more",
+        ),
+        (
+            "listen: { https: \"127.0.0.1:1\" }\nservices: {}\n".to_owned(),
+            "`listen.https` needs `tls",
+        ),
+        ("services: {}\n".to_owned(), "`listen` names neither"),
+        (
+            format!(
+                "{listen}services: {{}}\nroutes:\n  - {{ match: {{ path_prefix: x }}, service: a }}\n"
+            ),
+            "lb.yaml:4: no service is called `a`",
+        ),
+    ] {
+        let error = read(&text).expect_err(&text);
+        assert!(error.starts_with(expected), "{text}\n{error}");
+    }
+}
+
+#[test]
+fn yaml_bomb_is_an_error() {
+    use std::fmt::Write as _;
+    let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for n in 1..30 {
+        let before = format!("*a{}, ", n - 1).repeat(9);
+        writeln!(text, "a{n}: &a{n} [{before}]").expect("writes");
+    }
+    assert!(read(&text).is_err());
+}
+
+#[test]
+fn nothing_said_makes_a_member_of_a_cluster_with_defaults() {
+    let config = read("").expect("is valid");
+    assert_eq!(config.listen.http, Some(DEFAULT_LISTEN));
+    assert_eq!(config.admin, Some(DEFAULT_ADMIN));
+    assert!(matches!(config.mode, Mode::Cluster(_)));
+    assert!(read("join: nonsense").is_err());
+}
