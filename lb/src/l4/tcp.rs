@@ -31,7 +31,7 @@ pub async fn serve(hub: Arc<Hub>, timeouts: Timeouts, client: TcpStream, port: u
         reset(client);
         return;
     };
-    let name = Arc::clone(&pool.service_name);
+    let stats = Arc::clone(&pool.stats);
     let begun = Instant::now();
     let deadline = begun + timeouts.hold;
     let mut pool = pool;
@@ -41,7 +41,7 @@ pub async fn serve(hub: Arc<Hub>, timeouts: Timeouts, client: TcpStream, port: u
             break;
         };
         if attempt > 0 {
-            hub.metrics.retry(&name);
+            stats.retried();
         }
         let backend = Arc::clone(flight.backend());
         let epoch = backend.links.epoch();

@@ -17,6 +17,7 @@ use super::dial::Dialer;
 use super::front::{Entrance, Entrances};
 use super::retry::{Attempt, Failure};
 use crate::hub::{Active, Hub, random_bits};
+use crate::metrics::Traffic;
 use crate::table::{Backend, InFlight, Pool};
 
 /// How long an endpoint that refused or reset a connection is avoided, unless its agent speaks.
@@ -161,7 +162,7 @@ impl Balancer {
         }
         .may_retry();
         if retry && let Some(pool) = &request.pool {
-            self.hub.metrics.retry(&pool.service_name);
+            pool.stats.retried();
         }
         retry
     }
@@ -392,10 +393,15 @@ impl ProxyHttp for Balancer {
         let written = session.response_written();
         let code = written.map_or(CLIENT_LEFT, |head| head.status.as_u16());
         let took = request.begun.elapsed();
-        match &request.pool {
-            Some(pool) => self.hub.metrics.request(&pool.service_name, code, took),
-            None => self.hub.metrics.request(&Arc::from(""), code, took),
-        }
+        let stats = match &request.pool {
+            Some(pool) => &pool.stats,
+            None => &self.hub.metrics.unrouted,
+        };
+        let traffic = Traffic {
+            received: session.body_bytes_read() as u64,
+            sent: session.body_bytes_sent() as u64,
+        };
+        stats.finished(code, took, traffic);
         request.current = None;
         request.active = None;
     }

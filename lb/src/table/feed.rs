@@ -32,6 +32,7 @@ use ballast_model::{
 use ballast_wire::feed::EndpointHealth;
 
 use super::{Backend, Gate, Member, MemberState, Moment, Pool, PoolKey, RouteTable, Routing};
+use crate::metrics::ServiceStats;
 
 /// How often [`Feed::tick`] is called.
 pub const TICK: Duration = Duration::from_millis(25);
@@ -401,7 +402,8 @@ impl Feed {
                 Arc::clone(&old.service_name),
                 old.protocol,
                 members.collect(),
-            );
+            )
+            .counting(Arc::clone(&old.stats));
             set_gates(&pool, said, &mut effects);
             pools.get_or_insert_with(|| self.table.pools.clone())[place] = Arc::new(pool);
         }
@@ -486,12 +488,18 @@ impl Feed {
         let mut effects = Effects::default();
         let old = std::mem::take(&mut self.table);
         let mut live = LiveBackends::of(&old);
+        let mut counted: BTreeMap<ServiceId, Arc<ServiceStats>> = old
+            .pools
+            .iter()
+            .map(|pool| (pool.key.service, Arc::clone(&pool.stats)))
+            .collect();
         let mut routing = Routing::default();
         let mut pools = Vec::new();
         self.ports.clear();
         self.places.clear();
         for table in self.services.values() {
             let name: Arc<str> = table.name.as_str().into();
+            let stats = counted.remove(&table.service).unwrap_or_default();
             for port in &table.ports {
                 let place = pools.len();
                 route(&mut routing, table, port, place);
@@ -519,7 +527,8 @@ impl Feed {
                     Arc::clone(&name),
                     port.protocol,
                     members.collect(),
-                );
+                )
+                .counting(Arc::clone(&stats));
                 set_gates(&pool, &[], &mut effects);
                 pools.push(Arc::new(pool));
                 self.ports.push(port.clone());

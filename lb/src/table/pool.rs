@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ballast_model::{Protocol, ServiceId};
 
 use super::{Backend, InFlight, Moment};
+use crate::metrics::ServiceStats;
 
 /// Names a pool: stays across tables.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,6 +78,8 @@ pub struct Pool {
     pub protocol: Protocol,
     /// Everything that belongs to it.
     pub members: Vec<Member>,
+    /// What is counted for its service: shared by all its pools, and by those that follow them.
+    pub stats: Arc<ServiceStats>,
     open: Vec<Arc<Backend>>,
 }
 
@@ -98,8 +101,16 @@ impl Pool {
             service_name,
             protocol,
             members,
+            stats: Arc::default(),
             open,
         }
+    }
+
+    /// Counts on where another pool of the service has begun.
+    #[must_use]
+    pub fn counting(mut self, stats: Arc<ServiceStats>) -> Self {
+        self.stats = stats;
+        self
     }
 
     /// Returns those that take requests.

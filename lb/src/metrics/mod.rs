@@ -1,0 +1,114 @@
+//! What the ingress counts.
+//!
+//! What is counted per request lives in [`ServiceStats`], which the pools hold; it is turned into
+//! metrics only when somebody asks. What is counted rarely are ordinary counters.
+
+mod collect;
+mod latency;
+mod service;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+pub use latency::Latency;
+pub use service::{ServiceStats, Totals, Traffic};
+
+use crate::table::RouteTable;
+
+/// The prefix of every name.
+const PREFIX: &str = "ballast_ingress";
+
+/// Everything the ingress counts.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    deregistration: Histogram,
+    swap: Histogram,
+    /// Requests that no route matched.
+    pub unrouted: Arc<ServiceStats>,
+    /// Probes asked for because an endpoint stalled or refused.
+    pub probes_asked: Counter,
+    /// Connections cut because their endpoint was taken out.
+    pub severed: Counter,
+    /// Requests held until an endpoint became ready.
+    pub held: Counter,
+}
+
+impl Metrics {
+    /// Makes and registers all of them.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix(PREFIX);
+        let metrics = Self {
+            // From 10 µs to 1.3 s, doubling.
+            deregistration: Histogram::new((0..18).map(|power| 1e-5 * f64::from(1u32 << power))),
+            swap: Histogram::new((0..16).map(|power| 1e-6 * f64::from(1u32 << power))),
+            unrouted: Arc::default(),
+            probes_asked: Counter::default(),
+            severed: Counter::default(),
+            held: Counter::default(),
+            registry: Registry::default(),
+        };
+        registry.register(
+            "deregistration_seconds",
+            "From a failure seen by the agent to the endpoint out of the table",
+            metrics.deregistration.clone(),
+        );
+        registry.register(
+            "table_swap_seconds",
+            "From a message of an agent or manager read to the table swapped",
+            metrics.swap.clone(),
+        );
+        registry.register(
+            "probes_asked",
+            "Probes asked of agents because an endpoint stalled or refused",
+            metrics.probes_asked.clone(),
+        );
+        registry.register(
+            "connections_severed",
+            "Connections cut because their endpoint was taken out",
+            metrics.severed.clone(),
+        );
+        registry.register(
+            "requests_held",
+            "Requests that waited for an endpoint to become ready",
+            metrics.held.clone(),
+        );
+        Self {
+            registry,
+            ..metrics
+        }
+    }
+
+    /// Notes how long an endpoint stayed in the table after its agent saw it fail.
+    pub fn deregistered(&self, after: Duration) {
+        self.deregistration.observe(after.as_secs_f64());
+    }
+
+    /// Notes how long a change took from its arrival to the new table.
+    pub fn swapped(&self, after: Duration) {
+        self.swap.observe(after.as_secs_f64());
+    }
+
+    /// Returns all of it as OpenMetrics text; what belongs to services is read off the table.
+    pub fn encode(&self, table: &RouteTable) -> String {
+        let mut services = Registry::with_prefix(PREFIX);
+        services.register_collector(Box::new(collect::Services::of(table, &self.unrouted)));
+        let mut text = String::new();
+        encode_registry(&mut text, &services)
+            .and_then(|()| encode_registry(&mut text, &self.registry))
+            .and_then(|()| encode_eof(&mut text))
+            .expect("writing to a string does not fail");
+        text
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
