@@ -7,7 +7,7 @@ use std::hint::black_box;
 use ballast_lb::table::{Feed, Moment};
 use ballast_model::{
     AssignmentId, Endpoint, Generation, Health, NodeId, PortTable, Protocol, RouteRule, ServiceId,
-    ServiceTable,
+    ServiceTable, Weight,
 };
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
@@ -20,6 +20,8 @@ fn service(number: u16, endpoints: u16) -> ServiceTable {
         node: NodeId::from_bits(u64::from(slot)),
         address: ([10, 0, 0, 1], 10_000 + number * endpoints + slot).into(),
         health: Health::Healthy,
+        weight: Weight::DEFAULT,
+        zone: None,
     };
     ServiceTable {
         service: ServiceId::from_bits(u64::from(number)),
@@ -34,6 +36,7 @@ fn service(number: u16, endpoints: u16) -> ServiceTable {
                 path_prefix: "/".to_owned(),
             }],
             endpoints: (0..endpoints).map(endpoint).collect(),
+            balance: None,
         }],
     }
 }

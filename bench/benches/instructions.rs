@@ -16,7 +16,7 @@ use ballast_loadgen::sample::Sample;
 use ballast_model::{
     AssignmentId, Bytes, Endpoint, Generation, Health, Incarnation, MilliCpu, NodeId, Placement,
     PortSpec, PortTable, Protocol, Resources, RouteRule, Sequence, ServiceId, ServiceTable, Target,
-    Timestamp,
+    Timestamp, Weight,
 };
 use ballast_scheduler::{Peers, Request, Scheduler};
 use ballast_wire::feed::EndpointHealth;
@@ -67,6 +67,7 @@ fn placement(count: u64) -> u64 {
         target: Target::Dynamic,
         published: None,
         protocol: Protocol::Http,
+        balance: None,
     }];
     let placement = Placement::default();
     let mut place = |number: u64| {
@@ -107,6 +108,8 @@ fn service(number: u16, generation: u64) -> ServiceTable {
             node: NodeId::from_bits(u64::from(slot)),
             address: ([10, 0, 0, 1], 20_000 + number * 10 + slot).into(),
             health: Health::Healthy,
+            weight: Weight::DEFAULT,
+            zone: None,
         })
         .collect();
     ServiceTable {
@@ -122,6 +125,7 @@ fn service(number: u16, generation: u64) -> ServiceTable {
                 path_prefix: "/".to_owned(),
             }],
             endpoints,
+            balance: None,
         }],
     }
 }

@@ -38,6 +38,7 @@ impl Load {
                 target: Target::Dynamic,
                 published: None,
                 protocol: Protocol::Http,
+                balance: None,
             }],
             next: 0,
         }

@@ -13,7 +13,7 @@ use ballast_link::{
 };
 use ballast_model::{
     AssignmentId, ClusterId, Endpoint, Generation, Health, Incarnation, Millis, NodeId, PortTable,
-    Protocol, RouteRule, Sequence, ServiceId, ServiceTable, Timestamp,
+    Protocol, RouteRule, Sequence, ServiceId, ServiceTable, Timestamp, Weight,
 };
 use ballast_wire::feed::{AgentToIngress, EndpointHealth, IngressToAgent};
 use ballast_wire::ingress::{IngressToManager, ManagerToIngress};
@@ -306,6 +306,8 @@ fn web(backends: &[&Backend], protocol: Protocol, published: Option<u16>) -> Vec
             node: NodeId::from_bits(1),
             address: backend.address,
             health: Health::Unknown,
+            weight: Weight::DEFAULT,
+            zone: None,
         })
         .collect();
     vec![ServiceTable {
@@ -321,6 +323,7 @@ fn web(backends: &[&Backend], protocol: Protocol, published: Option<u16>) -> Vec
                 path_prefix: "/".to_owned(),
             }],
             endpoints,
+            balance: None,
         }],
     }]
 }
@@ -652,6 +655,8 @@ async fn tcp_port_is_relayed_with_half_closes_and_reset_when_its_endpoint_dies()
             node: NodeId::from_bits(1),
             address,
             health: Health::Healthy,
+            weight: Weight::DEFAULT,
+            zone: None,
         });
     }
     let generation = manager.say(services);
@@ -706,6 +711,8 @@ async fn udp_port_is_relayed() {
         node: NodeId::from_bits(1),
         address: server.local_addr().expect("is bound"),
         health: Health::Healthy,
+        weight: Weight::DEFAULT,
+        zone: None,
     });
     let generation = manager.say(services);
     manager.applied(generation).await;

@@ -64,6 +64,7 @@ pub(crate) fn spec(name: &str, replicas: u32) -> ServiceSpec {
             target: ballast_model::Target::Dynamic,
             published: None,
             protocol: ballast_model::Protocol::Http,
+            balance: None,
         }],
         routes: Vec::new(),
         update: ballast_model::UpdatePolicy::default(),

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use ballast_model::{
     AssignmentId, Endpoint, Generation, Health, NodeId, PortTable, Protocol, RouteRule, RouteSpec,
-    ServiceId, ServiceSpec, ServiceTable,
+    ServiceId, ServiceSpec, ServiceTable, Weight, ZONE_LABEL,
 };
 use ballast_wire::agent::{
     AssignedTemplate, Assignment, AssignmentChanges, AssignmentSet, IngressAddress,
@@ -135,6 +135,7 @@ pub fn service_table(state: &State, service: ServiceId) -> Option<ServiceTable> 
                 published,
                 routes,
                 endpoints: endpoints(state, service.id, &port.name),
+                balance: port.balance.clone(),
             })
         })
         .collect();
@@ -218,5 +219,7 @@ fn endpoint(state: &State, entry: &TaskEntry, port: &str) -> Option<Endpoint> {
         node: binding.node,
         address: SocketAddr::new(node.node.description.address, number),
         health,
+        weight: Weight::DEFAULT,
+        zone: node.node.label(ZONE_LABEL).map(str::to_owned),
     })
 }

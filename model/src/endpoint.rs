@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AssignmentId, Generation, Health, NodeId, Protocol, ServiceId};
+use crate::{AssignmentId, BalanceSpec, Generation, Health, NodeId, Protocol, ServiceId};
 
 /// Everything an ingress needs in order to route to one service: replaced whole, never patched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +32,8 @@ pub struct PortTable {
     pub routes: Vec<RouteRule>,
     /// Members. Which of them take traffic, their agents say.
     pub endpoints: Vec<Endpoint>,
+    /// How requests are spread over them; the defaults if not given.
+    pub balance: Option<BalanceSpec>,
 }
 
 /// A route on the shared HTTP listeners.
@@ -55,4 +57,30 @@ pub struct Endpoint {
     /// What the manager last heard of it: taken at once by an ingress that its agent has told
     /// nothing yet, so that a restarted ingress serves before the agents have reconnected.
     pub health: Health,
+    /// How much of the requests it gets.
+    pub weight: Weight,
+    /// Where it is, if that is known: ingresses may prefer their own zone.
+    pub zone: Option<String>,
+}
+
+/// The label of a node that says in which zone its endpoints are.
+pub const ZONE_LABEL: &str = "zone";
+
+/// How much of the requests an endpoint gets, beside others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Weight(pub u16);
+
+impl Weight {
+    /// What an endpoint has if nothing is said: between it and the largest weight there is room
+    /// in both directions.
+    pub const DEFAULT: Self = Self(100);
+    /// The largest.
+    pub const MAX: Self = Self(10_000);
+}
+
+impl Default for Weight {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
 }

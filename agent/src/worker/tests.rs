@@ -49,6 +49,7 @@ fn template(service: u64) -> AssignedTemplate {
             target: ballast_model::Target::Dynamic,
             published: Some(80),
             protocol: ballast_model::Protocol::Http,
+            balance: None,
         }],
         job: false,
     }

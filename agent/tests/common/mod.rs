@@ -67,6 +67,7 @@ impl Service {
             target: ballast_model::Target::Dynamic,
             published: None,
             protocol,
+            balance: None,
         });
         self
     }

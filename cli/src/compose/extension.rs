@@ -93,6 +93,7 @@ fn port(field: &Field<'_>, report: &mut Report) -> Option<PortSpec> {
         target,
         published,
         protocol,
+        balance: None,
     })
 }
 

@@ -80,6 +80,7 @@ fn fixed(target: u16, published: Option<u16>, protocol: Protocol) -> PortSpec {
         target: Target::Fixed(target),
         published,
         protocol,
+        balance: None,
     }
 }
 
@@ -157,5 +158,6 @@ fn long(field: &Field<'_>, report: &mut Report) -> Option<PortSpec> {
         target,
         published,
         protocol,
+        balance: None,
     })
 }

@@ -4,31 +4,88 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use ballast_model::{
-    AssignmentId, Endpoint, Generation, Health, Millis, NodeId, PortTable, Protocol, RouteRule,
-    ServiceId, ServiceTable,
+    AssignmentId, BalancePolicy, BalanceSpec, Endpoint, Generation, Health, Millis, NodeId,
+    PortTable, Protocol, RouteRule, ServiceId, ServiceTable, Weight,
 };
 use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
 use serde_saphyr::Spanned;
 
-use super::{ConfigError, RawConfig};
+use super::{ConfigError, RawConfig, with_nearest};
 
 /// The node that stand-alone endpoints belong to: they have no agent.
 pub const NO_NODE: NodeId = NodeId::from_bits(0);
-/// The only policy so far: of two endpoints drawn at random, the one with less in flight.
-const POLICIES: [&str; 1] = ["p2c"];
 
 /// A stand-alone service.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawService {
-    /// `host:port` each.
-    pub endpoints: Vec<Spanned<String>>,
-    /// How endpoints are chosen.
+    /// `host:port` each, or the same with a weight and a zone.
+    pub endpoints: Vec<Spanned<RawEndpoint>>,
+    /// How endpoints are chosen: short for `balance: {policy: …}`.
     #[serde(default)]
     pub policy: Option<Spanned<String>>,
+    /// How requests are spread over the endpoints.
+    #[serde(default)]
+    pub balance: Option<Spanned<BalanceSpec>>,
     /// How endpoints are checked; a TCP connection a second if not given.
     #[serde(default)]
     pub check: RawCheck,
+}
+
+/// One endpoint: `host:port`, or `{address: host:port, weight: 50, zone: b}`.
+#[derive(Debug, Clone)]
+pub struct RawEndpoint {
+    /// `host:port`.
+    pub address: String,
+    /// How much of the requests it gets, beside the others.
+    pub weight: Weight,
+    /// Where it is.
+    pub zone: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for RawEndpoint {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(EndpointVisitor)
+    }
+}
+
+struct EndpointVisitor;
+
+impl<'de> Visitor<'de> for EndpointVisitor {
+    type Value = RawEndpoint;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ADDRESS:PORT, or a map with `address`, `weight` and `zone`")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<RawEndpoint, E> {
+        Ok(RawEndpoint {
+            address: text.to_owned(),
+            weight: Weight::DEFAULT,
+            zone: None,
+        })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawEndpoint, A::Error> {
+        /// The long form.
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Long {
+            address: String,
+            #[serde(default)]
+            weight: Weight,
+            #[serde(default)]
+            zone: Option<String>,
+        }
+        let long = Long::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(RawEndpoint {
+            address: long.address,
+            weight: long.weight,
+            zone: long.zone,
+        })
+    }
 }
 
 /// How stand-alone endpoints are checked.
@@ -70,17 +127,16 @@ impl RawConfig {
         raw: &RawService,
         routes: Vec<RouteRule>,
     ) -> Result<ServiceTable, ConfigError> {
-        if let Some(policy) = &raw.policy
-            && !POLICIES.contains(&policy.value.as_str())
-        {
-            let message = format!("`{}` is not a policy: p2c is", policy.value);
-            return Err(self.at(policy, message));
-        }
+        let balance = self.balance(raw)?;
         let mut endpoints: Vec<Endpoint> = Vec::new();
         for text in &raw.endpoints {
-            let address = resolve(&text.value).map_err(|message| self.at(text, message))?;
+            let address = resolve(&text.value.address).map_err(|message| self.at(text, message))?;
             if endpoints.iter().any(|other| other.address == address) {
                 return Err(self.at(text, format!("endpoint {address} is listed twice")));
+            }
+            if text.value.weight > Weight::MAX {
+                let message = format!("a weight is 0 to {}", Weight::MAX.0);
+                return Err(self.at(text, message));
             }
             endpoints.push(Endpoint {
                 assignment: AssignmentId::from_bits(stable_hash(&[name, &address.to_string()])),
@@ -88,6 +144,8 @@ impl RawConfig {
                 address,
                 // Until the first check says otherwise: it must serve from the first moment.
                 health: Health::Healthy,
+                weight: text.value.weight,
+                zone: text.value.zone.clone(),
             });
         }
         Ok(ServiceTable {
@@ -100,8 +158,29 @@ impl RawConfig {
                 published: None,
                 routes,
                 endpoints,
+                balance,
             }],
         })
+    }
+
+    /// Both ways of saying how requests are spread, as one.
+    fn balance(&self, raw: &RawService) -> Result<Option<BalanceSpec>, ConfigError> {
+        let mut spec = raw.balance.as_ref().map(|balance| balance.value.clone());
+        if let Some(policy) = &raw.policy {
+            let mut all = BalancePolicy::ALL.iter().copied();
+            let Some(named) = all.find(|known| known.name() == policy.value) else {
+                let names = BalancePolicy::ALL.iter().map(|known| known.name());
+                let message = format!("`{}` is not a policy", policy.value);
+                return Err(self.at(policy, with_nearest(message, &policy.value, names)));
+            };
+            spec.get_or_insert_default().policy = named;
+        }
+        if let (Some(spec), Some(at)) = (&spec, &raw.balance)
+            && let Err(error) = spec.validate("balance")
+        {
+            return Err(self.at(at, error.to_string()));
+        }
+        Ok(spec)
     }
 }
 

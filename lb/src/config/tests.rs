@@ -1,3 +1,5 @@
+use ballast_model::{BalancePolicy, Millis, Weight};
+
 use super::listen::DEFAULT_LISTEN;
 use super::*;
 
@@ -80,6 +82,54 @@ fn mistakes_are_named_with_their_line_and_the_nearest_key() {
     ] {
         let error = read(&text).expect_err(&text);
         assert!(error.starts_with(expected), "{text}\n{error}");
+    }
+}
+
+#[test]
+fn balance_weights_and_zones_are_read() {
+    let text = r#"
+listen: { http: "127.0.0.1:1" }
+services:
+  web:
+    policy: peak_ewma
+    balance: { slow_start: 30s, limits: { requests: 100 } }
+    endpoints:
+      - "127.0.0.1:9001"
+      - { address: "127.0.0.1:9002", weight: 50, zone: b }
+"#;
+    let Mode::StandAlone(alone) = read(text).expect("is valid").mode else {
+        panic!("services make it stand-alone");
+    };
+    let port = &alone.tables[0].ports[0];
+    let balance = port.balance.as_ref().expect("was given");
+    assert_eq!(balance.policy, BalancePolicy::PeakEwma);
+    assert_eq!(balance.slow_start, Millis::from_secs(30));
+    assert_eq!(balance.limits.requests, 100);
+    let told = |at: usize| (port.endpoints[at].weight, port.endpoints[at].zone.clone());
+    assert_eq!(told(0), (Weight::DEFAULT, None));
+    assert_eq!(told(1), (Weight(50), Some("b".to_owned())));
+    for (wrong, expected) in [
+        ("weight: 50", "lb.yaml:9: a weight is 0 to 10000"),
+        (
+            "zone: b",
+            "lb.yaml:9: unknown key `zoen`; did you mean `zone`?",
+        ),
+        ("peak_ewma", "lb.yaml:5: `peak` is not a policy"),
+        ("requests: 100", "lb.yaml:6: unknown key `request`"),
+        (
+            "slow_start: 30s",
+            "lb.yaml:6: balance.bound_percent: is 101 to 1000",
+        ),
+    ] {
+        let with = match wrong {
+            "weight: 50" => "weight: 50000",
+            "zone: b" => "zoen: b",
+            "peak_ewma" => "peak",
+            "requests: 100" => "request: 100",
+            _ => "bound_percent: 5",
+        };
+        let error = read(&text.replace(wrong, with)).expect_err(with);
+        assert!(error.starts_with(expected), "{error}");
     }
 }
 

@@ -1,4 +1,4 @@
-use ballast_model::{Protocol, RouteRule};
+use ballast_model::{Protocol, RouteRule, Weight};
 use proptest::prelude::*;
 
 use super::*;
@@ -14,6 +14,8 @@ fn endpoint(assignment: u64, node: u64, health: Health) -> Endpoint {
         )
             .into(),
         health,
+        weight: Weight::DEFAULT,
+        zone: None,
     }
 }
 
@@ -31,6 +33,7 @@ fn service(generation: u64, endpoints: Vec<Endpoint>) -> ServiceTable {
                 path_prefix: "/".to_owned(),
             }],
             endpoints,
+            balance: None,
         }],
     }
 }

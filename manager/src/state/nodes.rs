@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 
 use ballast_model::{
     Allocation, AssignmentId, Availability, EventKind, Generation, Incarnation, IngressId, Node,
-    NodeDescription, NodeId, NodeStatus, Sequence, Taint, TaskState, Timestamp, Toleration, limits,
+    NodeDescription, NodeId, NodeStatus, Sequence, Taint, TaskState, Timestamp, Toleration,
+    ZONE_LABEL, limits,
 };
 
 use super::pools::retaint;
@@ -67,8 +68,10 @@ impl State {
         let old_name = entry.node.description.name.clone();
         let back = entry.node.status != NodeStatus::Ready;
         let moved = entry.node.description.address != description.address;
+        let zone = entry.node.label(ZONE_LABEL).map(str::to_owned);
         entry.node.incarnation = incarnation;
         entry.node.description = description.clone();
+        let moved = moved || entry.node.label(ZONE_LABEL) != zone.as_deref();
         entry.node.status = NodeStatus::Ready;
         if back {
             entry.node.since = time;
@@ -211,10 +214,15 @@ impl State {
         } else {
             return Ok(());
         };
+        let zone = entry.node.label(ZONE_LABEL).map(str::to_owned);
         entry.node.labels = wanted;
         entry.node.taints = taints;
         entry.node.availability = availability;
+        let moved = entry.node.label(ZONE_LABEL) != zone.as_deref();
         out.fleet.insert(id);
+        if moved {
+            self.tables_on_changed(id, out);
+        }
         let about = About {
             node: Some(id),
             ..About::default()

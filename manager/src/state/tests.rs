@@ -372,6 +372,7 @@ fn table_names_bound_endpoints_of_ports_that_are_reached() {
         target: ballast_model::Target::Dynamic,
         published: None,
         protocol: ballast_model::Protocol::Http,
+        balance: None,
     });
     let web = cluster.create(wanted);
     let plain = cluster.create(spec("plain", 1));
@@ -394,6 +395,33 @@ fn table_names_bound_endpoints_of_ports_that_are_reached() {
     cluster.report(task, TaskState::Running, Health::Unhealthy, false, "");
     let after = project::service_table(&cluster.state, web).expect("published");
     assert_eq!(after.generation, table.generation);
+}
+
+#[test]
+fn table_says_in_which_zone_its_endpoints_are() {
+    let mut cluster = Cluster::new(1);
+    let web = cluster.create(published("web", 8080));
+    cluster.run();
+    let before = project::service_table(&cluster.state, web).expect("published");
+    assert_eq!(before.ports[0].endpoints[0].zone, None);
+    let label = |key: &str| Command::UpdateNode {
+        node: node_id(1),
+        availability: None,
+        labels: BTreeMap::from([(key.to_owned(), Some("b".to_owned()))]),
+        taints: Vec::new(),
+        untaint: Vec::new(),
+        time: Timestamp(9),
+    };
+    cluster.apply(&label("disk")).expect("is taken");
+    let same = project::service_table(&cluster.state, web).expect("published");
+    assert_eq!(
+        same.generation, before.generation,
+        "no other label moves it"
+    );
+    cluster.apply(&label("zone")).expect("is taken");
+    let after = project::service_table(&cluster.state, web).expect("published");
+    assert!(after.generation > before.generation);
+    assert_eq!(after.ports[0].endpoints[0].zone.as_deref(), Some("b"));
 }
 
 #[test]

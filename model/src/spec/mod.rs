@@ -5,6 +5,7 @@
 //! internal tags or `skip_serializing_if`).
 //! `validate` proves a spec once, at the API; behind it every field holds.
 
+mod balance;
 mod constraint;
 mod placement;
 mod port;
@@ -16,6 +17,10 @@ mod service;
 mod update;
 mod validate;
 
+pub use balance::{
+    BalanceLimits, BalancePolicy, BalanceSpec, BoundPercent, EjectionSpec, HashKey, OutageSpec,
+    RetrySpec, StickySpec, ZoneSpec,
+};
 pub use constraint::{
     CompareOp, Condition, Constraint, Contradiction, InvalidConstraint, NodeKey, Quantity, Version,
     VersionBound, contradiction,

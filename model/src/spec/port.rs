@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::BalanceSpec;
+
 /// A port that each task of a service serves.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -21,6 +23,9 @@ pub struct PortSpec {
     /// What is spoken on it.
     #[serde(default)]
     pub protocol: Protocol,
+    /// How its requests or connections are spread over the tasks; the defaults if not given.
+    #[serde(default)]
+    pub balance: Option<BalanceSpec>,
 }
 
 /// Which port of its node a task listens on.
@@ -139,6 +144,7 @@ impl FromStr for PortSpec {
             target,
             published: Some(published),
             protocol: protocol.unwrap_or(default),
+            balance: None,
         })
     }
 }

@@ -318,6 +318,9 @@ fn validate_ports(spec: &ServiceSpec) -> Result<(), InvalidSpec> {
                 Some("1"),
             ));
         }
+        if let Some(balance) = &port.balance {
+            balance.validate(&format!("ports[{place}].balance"))?;
+        }
         let udp = port.protocol == Protocol::Udp;
         if let Some(number) = port.published
             && !published.insert((udp, number))

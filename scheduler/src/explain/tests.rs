@@ -89,6 +89,7 @@ fn port(name: &str, target: Target) -> PortSpec {
         target,
         published: None,
         protocol: Protocol::Http,
+        balance: None,
     }
 }
 

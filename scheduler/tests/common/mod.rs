@@ -74,5 +74,6 @@ pub fn port(name: &str, target: Target) -> PortSpec {
         target,
         published: None,
         protocol: Protocol::Tcp,
+        balance: None,
     }
 }

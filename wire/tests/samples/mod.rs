@@ -158,6 +158,16 @@ fn bindings() -> Vec<PortBinding> {
     vec![binding("http", 20_001), binding("p80", 80)]
 }
 
+fn balance() -> BalanceSpec {
+    BalanceSpec {
+        policy: BalancePolicy::BoundedHash,
+        hash: HashKey::Header("x-user".to_owned()),
+        sticky: Some(StickySpec::default()),
+        slow_start: Millis::from_secs(30),
+        ..BalanceSpec::default()
+    }
+}
+
 fn ports() -> Vec<PortSpec> {
     vec![
         PortSpec {
@@ -165,12 +175,14 @@ fn ports() -> Vec<PortSpec> {
             target: Target::Dynamic,
             published: Some(8080),
             protocol: Protocol::Http,
+            balance: Some(balance()),
         },
         PortSpec {
             name: "p80".to_owned(),
             target: Target::Fixed(80),
             published: None,
             protocol: Protocol::Udp,
+            balance: None,
         },
     ]
 }
@@ -304,7 +316,10 @@ fn table() -> ServiceTable {
                 node: NODE,
                 address: "[fd00::1]:20001".parse().expect("an address"),
                 health: Health::Healthy,
+                weight: Weight::DEFAULT,
+                zone: Some("b".to_owned()),
             }],
+            balance: Some(balance()),
         }],
     }
 }
