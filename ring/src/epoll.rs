@@ -20,7 +20,7 @@ use crate::handler::Handler;
 use crate::io::Io;
 use crate::options::Options;
 use crate::sockets::{Fin, Role, Socket};
-use crate::tell::{end, fail, finish_connect, send_failed};
+use crate::tell::{end, fail, finish_connect, received, send_failed};
 use crate::timers::Alarm;
 use crate::token::Token;
 use crate::waker::Waker;
@@ -92,6 +92,7 @@ impl Epoll {
             match alarm {
                 Alarm::User(key) => handler.expired(io, key),
                 Alarm::Accept(listener) => io.resume(listener),
+                Alarm::Farewell(token) => io.close(token),
             }
             self.settle_marked(io, handler);
         }
@@ -170,6 +171,12 @@ impl Epoll {
             // It fails only on a connection that is broken, which receiving finds out.
             let _broken = rustix::net::shutdown(&socket.fd, Shutdown::Write);
         }
+        if socket.parting() && !io.linger(token) {
+            return;
+        }
+        let Some(socket) = io.sockets.get_mut(token) else {
+            return;
+        };
         if socket.detaching && socket.out.is_empty() {
             return self.detach(io, handler, token);
         }
@@ -236,7 +243,9 @@ impl Epoll {
                 if socket.role == Role::Stream && bytes < self.scratch.len() && !socket.hung_up {
                     socket.readable = false;
                 }
-                handler.received(io, token, &mut self.scratch[..bytes]);
+                if !socket.farewell {
+                    received(io, handler, token, &mut self.scratch[..bytes]);
+                }
             }
             Err(Errno::AGAIN) => {
                 socket.readable = false;
@@ -304,5 +313,7 @@ fn send<H: Handler>(io: &mut Io, handler: &mut H, token: Token) {
             Err(errno) => return send_failed(io, handler, token, errno),
         }
     }
-    handler.sent(io, token);
+    if !socket.farewell {
+        handler.sent(io, token);
+    }
 }

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -36,6 +37,13 @@ pub struct Io {
     pub(crate) leaving: HashMap<Token, Socket>,
     /// Those of them that the kernel was not told of.
     pub(crate) parting: Vec<Token>,
+    /// When those that close once their queue is sent are closed anyway, and whether only the
+    /// peer's FIN is missing.
+    farewells: HashMap<Token, (Timer, bool)>,
+    /// Bytes of what is lent for the callback that is running.
+    pub(crate) lent: Option<usize>,
+    /// Sockets to which parts of it are forwarded.
+    pub(crate) borrowers: Vec<Token>,
 }
 
 impl Io {
@@ -50,6 +58,9 @@ impl Io {
             starved: Vec::new(),
             leaving: HashMap::new(),
             parting: Vec::new(),
+            farewells: HashMap::new(),
+            lent: None,
+            borrowers: Vec::new(),
         }
     }
 
@@ -161,6 +172,30 @@ impl Io {
         true
     }
 
+    /// As [`Io::send`], of a part of what is lent by the
+    /// [`received`](crate::Handler::received) that is running, and without a copy so far as the
+    /// driver can. What goes out is what lies there when the callback returns.
+    ///
+    /// # Panics
+    /// Outside of `received`, and if the range is not within what is lent.
+    pub fn forward(&mut self, to: Token, data: Range<usize>) -> bool {
+        let lent = self.lent.expect("only what is lent is forwarded");
+        assert!(
+            data.start <= data.end && data.end <= lent,
+            "within what is lent"
+        );
+        let Some(socket) = self.sockets.get_mut(to).filter(|s| s.sendable()) else {
+            return false;
+        };
+        if data.is_empty() && socket.role == Role::Stream {
+            return true;
+        }
+        socket.out.append_lent(data);
+        self.borrowers.push(to);
+        self.mark(to);
+        true
+    }
+
     /// Returns the bytes that are queued and that the kernel has not taken.
     pub fn unsent(&self, token: Token) -> usize {
         let socket = self.sockets.get(token);
@@ -183,6 +218,51 @@ impl Io {
         if let Some(socket) = self.take(token) {
             self.leave(token, socket);
         }
+    }
+
+    /// Closes the socket once the queue is empty, and loses none of it: after the last byte goes a
+    /// FIN, and what the peer still sends is read and forgotten until it ends, too, for a close
+    /// with bytes unread would be a RST that overtakes ours.
+    ///
+    /// It happens behind the scenes: no call names the socket again, and nothing but
+    /// [`Io::unsent`], [`Io::close`] and [`Io::reset`] has an effect on it. Until it is gone, which
+    /// takes 30 s of sending and 2 s of waiting for the peer at most, it keeps its slot.
+    pub fn close_sent(&mut self, token: Token) {
+        let Some(socket) = self.open(token) else {
+            return;
+        };
+        if socket.role == Role::Listener || socket.broken.is_some() {
+            return self.close(token);
+        }
+        socket.farewell = true;
+        socket.detaching = false;
+        socket.held = None;
+        socket.receiving = !socket.ended;
+        if socket.fin == Fin::No {
+            socket.fin = Fin::Wanted;
+        }
+        let at = self.now + open::LONGEST_SENDING;
+        let timer = self.timers.arm(at, Alarm::Farewell(token));
+        self.farewells.insert(token, (timer, false));
+        self.mark(token);
+    }
+
+    /// Everything is sent, and a FIN: the peer has a little time to say goodbye, too. Returns
+    /// whether there is something to wait for; otherwise the socket is gone.
+    pub(crate) fn linger(&mut self, token: Token) -> bool {
+        let socket = self.sockets.get(token);
+        if socket.is_none_or(|socket| socket.ended || socket.role != Role::Stream) {
+            self.close(token);
+            return false;
+        }
+        if let Some((timer, lingering)) = self.farewells.get_mut(&token)
+            && !std::mem::replace(lingering, true)
+        {
+            self.timers.disarm(*timer);
+            let at = self.now + open::LONGEST_LINGERING;
+            *timer = self.timers.arm(at, Alarm::Farewell(token));
+        }
+        true
     }
 
     /// Closes the connection with a RST.
@@ -215,9 +295,15 @@ impl Io {
         self.timers.disarm(timer)
     }
 
+    /// Returns the socket, unless its user has done with it.
+    fn open(&mut self, token: Token) -> Option<&mut Socket> {
+        let socket = self.sockets.get_mut(token);
+        socket.filter(|socket| !socket.farewell)
+    }
+
     /// Changes what is wanted of a socket.
     fn want(&mut self, token: Token, change: impl FnOnce(&mut Socket) -> bool) {
-        let socket = self.sockets.get_mut(token);
+        let socket = self.open(token);
         if socket.is_some_and(change) {
             self.mark(token);
         }
@@ -244,6 +330,11 @@ impl Io {
     /// Takes the socket out of its slot, which listeners may be waiting for.
     pub(crate) fn take(&mut self, token: Token) -> Option<Socket> {
         let socket = self.sockets.remove(token)?;
+        if socket.farewell
+            && let Some((timer, _)) = self.farewells.remove(&token)
+        {
+            self.timers.disarm(timer);
+        }
         while let Some(listener) = self.starved.pop() {
             self.resume(listener);
         }

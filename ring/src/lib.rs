@@ -32,6 +32,7 @@ mod watched;
 pub use error::{IoError, RingError};
 pub use handler::Handler;
 pub use io::Io;
+pub use open::listen_reuseport;
 pub use options::{Backend, Batch, ConnectOptions, Options};
 pub use ring::Ring;
 pub use token::{Timer, Token};

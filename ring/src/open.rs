@@ -1,6 +1,6 @@
 //! How sockets are opened and prepared.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -11,9 +11,44 @@ use crate::error::IoError;
 use crate::options::ConnectOptions;
 use crate::sockets::Role;
 
+/// How long a socket that was told to close may take to send what is queued. Slow readers get so
+/// much; a user that wants to be stricter closes it.
+pub(crate) const LONGEST_SENDING: Duration = Duration::from_secs(30);
+/// How long it waits for the peer's FIN after that. As nginx does for each wait of its
+/// `lingering_timeout`, only shorter: a round trip is what is needed.
+pub(crate) const LONGEST_LINGERING: Duration = Duration::from_secs(2);
 /// How long a listener that cannot accept waits before it tries again. Long enough not to spin,
 /// short against the seconds for which a client waits.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// Returns a listener whose address others may listen on, too: the kernel spreads connections over
+/// them (`SO_REUSEPORT`), so that each thread has its own. All of them must belong to one user.
+///
+/// `backlog` is the most connections that wait to be accepted; the kernel lowers it to
+/// `net.core.somaxconn`. A port of 0 is chosen by the kernel, for the first of them.
+///
+/// # Errors
+/// The address is not ours, or somebody listens there alone.
+pub fn listen_reuseport(address: SocketAddr, backlog: u32) -> Result<TcpListener, IoError> {
+    let fd = tcp_socket(address)?;
+    // As std's listeners: an address whose old connections are in TIME_WAIT is free.
+    sockopt::set_socket_reuseaddr(&fd, true)?;
+    sockopt::set_socket_reuseport(&fd, true)?;
+    let bound = rustix::net::bind(&fd, &address);
+    bound.map_err(|errno| IoError::Os(errno.into()))?;
+    rustix::net::listen(&fd, i32::try_from(backlog).unwrap_or(i32::MAX))
+        .map_err(|errno| IoError::Os(errno.into()))?;
+    Ok(TcpListener::from(fd))
+}
+
+fn tcp_socket(address: SocketAddr) -> Result<OwnedFd, Errno> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))
+}
 
 /// Makes a listener non-blocking, and its connections send small segments at once.
 pub(crate) fn prepare_listener(fd: &OwnedFd) -> Result<(), Errno> {
@@ -35,12 +70,7 @@ pub(crate) fn prepare_adopted(fd: &OwnedFd) -> Result<Role, Errno> {
 
 /// Returns a socket that is connecting.
 pub(crate) fn connect(address: SocketAddr, options: &ConnectOptions) -> Result<OwnedFd, IoError> {
-    let family = match address {
-        SocketAddr::V4(_) => AddressFamily::INET,
-        SocketAddr::V6(_) => AddressFamily::INET6,
-    };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+    let fd = tcp_socket(address)?;
     if options.nodelay {
         sockopt::set_tcp_nodelay(&fd, true)?;
     }

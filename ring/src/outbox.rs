@@ -1,6 +1,7 @@
 //! What a socket has still to send, and the buffers it lies in.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 /// Room of a small buffer: a head or a small message, and what is appended to it.
 const SMALL: usize = 4 << 10;
@@ -42,8 +43,24 @@ impl Pool {
 }
 
 #[derive(Debug)]
+enum Data {
+    Own(Vec<u8>),
+    /// A part of what is lent for a callback, until that has returned.
+    Lent(Range<usize>),
+}
+
+impl Data {
+    fn len(&self) -> usize {
+        match self {
+            Data::Own(data) => data.len(),
+            Data::Lent(part) => part.len(),
+        }
+    }
+}
+
+#[derive(Debug)]
 struct Chunk {
-    data: Vec<u8>,
+    data: Data,
     /// How much of it the kernel has taken.
     taken: usize,
     /// Whether more may be appended.
@@ -75,9 +92,10 @@ impl Outbox {
         // Also behind bytes that are lent: there is room, so that these stay where they are.
         if let Some(last) = self.chunks.back_mut()
             && last.open
-            && last.data.capacity() - last.data.len() >= bytes.len()
+            && let Data::Own(data) = &mut last.data
+            && data.capacity() - data.len() >= bytes.len()
         {
-            last.data.extend_from_slice(bytes);
+            data.extend_from_slice(bytes);
             return;
         }
         self.begin(bytes, true, pool);
@@ -92,21 +110,39 @@ impl Outbox {
     /// Appends a buffer as it is.
     pub fn append_vec(&mut self, data: Vec<u8>) {
         self.unsent += data.len();
+        self.push(Data::Own(data), false);
+    }
+
+    /// Appends a part of what is lent for the callback; [`Outbox::own`] follows.
+    pub fn append_lent(&mut self, part: Range<usize>) {
+        self.unsent += part.len();
+        self.push(Data::Lent(part), false);
+    }
+
+    /// Copies what it has of `lent`, which is taken back.
+    pub fn own(&mut self, lent: &[u8], pool: &mut Pool) {
+        for chunk in &mut self.chunks {
+            if let Data::Lent(part) = &chunk.data {
+                let part = &lent[part.clone()];
+                let mut data = pool.take(part.len());
+                data.extend_from_slice(part);
+                chunk.data = Data::Own(data);
+            }
+        }
+    }
+
+    fn push(&mut self, data: Data, open: bool) {
         self.chunks.push_back(Chunk {
             data,
             taken: 0,
-            open: false,
+            open,
         });
     }
 
     fn begin(&mut self, bytes: &[u8], open: bool, pool: &mut Pool) {
         let mut data = pool.take(bytes.len());
         data.extend_from_slice(bytes);
-        self.chunks.push_back(Chunk {
-            data,
-            taken: 0,
-            open,
-        });
+        self.push(Data::Own(data), open);
     }
 
     /// Lends what is to be sent next to the kernel, until [`Outbox::returned`].
@@ -122,7 +158,10 @@ impl Outbox {
 
     /// Returns what is to be sent next.
     pub fn front(&self) -> Option<&[u8]> {
-        self.chunks.front().map(|chunk| &chunk.data[chunk.taken..])
+        self.chunks.front().map(|chunk| match &chunk.data {
+            Data::Own(data) => &data[chunk.taken..],
+            Data::Lent(_) => unreachable!("nothing is sent during the callback"),
+        })
     }
 
     /// The kernel took `bytes` of the first chunk.
@@ -133,9 +172,12 @@ impl Outbox {
         first.taken += bytes;
         self.unsent -= bytes;
         if first.taken >= first.data.len()
-            && let Some(done) = self.chunks.pop_front()
+            && let Some(Chunk {
+                data: Data::Own(data),
+                ..
+            }) = self.chunks.pop_front()
         {
-            pool.give(done.data);
+            pool.give(data);
         }
     }
 
@@ -144,7 +186,9 @@ impl Outbox {
         debug_assert!(!self.lent, "a lent buffer is not given back");
         self.unsent = 0;
         for chunk in self.chunks.drain(..) {
-            pool.give(chunk.data);
+            if let Data::Own(data) = chunk.data {
+                pool.give(data);
+            }
         }
     }
 }

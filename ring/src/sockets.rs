@@ -80,6 +80,8 @@ pub(crate) struct Socket {
     pub ended: bool,
     pub fin: Fin,
     pub detaching: bool,
+    /// It closes once the queue is sent; its user hears no more of it.
+    pub farewell: bool,
     /// It waits in the list of what is to be settled.
     pub marked: bool,
     /// A failed send: told once what was received before it has been.
@@ -113,6 +115,7 @@ impl Socket {
             ended: false,
             fin: Fin::No,
             detaching: false,
+            farewell: false,
             marked: false,
             broken: None,
             out: Outbox::default(),
@@ -132,12 +135,18 @@ impl Socket {
         self.flight != Flight::NONE
     }
 
+    /// Returns whether only the peer is waited for before it is closed.
+    pub fn parting(&self) -> bool {
+        self.farewell && self.fin == Fin::Sent && self.out.is_empty()
+    }
+
     /// Returns whether what is sent now can still go out.
     pub fn sendable(&self) -> bool {
         self.role != Role::Listener
             && self.fin == Fin::No
             && self.broken.is_none()
             && !self.detaching
+            && !self.farewell
     }
 }
 

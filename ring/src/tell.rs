@@ -10,6 +10,18 @@ use crate::io::Io;
 use crate::sockets::Role;
 use crate::token::Token;
 
+/// Lends what was received, and makes sure of what is forwarded of it.
+pub(crate) fn received<H: Handler>(io: &mut Io, handler: &mut H, token: Token, data: &mut [u8]) {
+    io.lent = Some(data.len());
+    handler.received(io, token, data);
+    io.lent = None;
+    while let Some(borrower) = io.borrowers.pop() {
+        if let Some(socket) = io.sockets.get_mut(borrower) {
+            socket.out.own(data, &mut io.pool);
+        }
+    }
+}
+
 /// An attempt to connect has come to an end.
 pub(crate) fn finish_connect<H: Handler>(io: &mut Io, handler: &mut H, token: Token) {
     let Some(socket) = io.sockets.get_mut(token) else {
@@ -18,6 +30,9 @@ pub(crate) fn finish_connect<H: Handler>(io: &mut Io, handler: &mut H, token: To
     match sockopt::socket_error(&socket.fd) {
         Ok(Ok(())) => {
             socket.connecting = false;
+            if socket.farewell {
+                return io.mark(token);
+            }
             handler.connected(io, token, Ok(()));
         }
         Ok(Err(errno)) | Err(errno) => fail(io, handler, token, errno),
@@ -30,7 +45,7 @@ pub(crate) fn send_failed<H: Handler>(io: &mut Io, handler: &mut H, token: Token
         return;
     };
     socket.out.clear(&mut io.pool);
-    if socket.receiving && !socket.ended && !socket.detaching {
+    if socket.receiving && !socket.ended && !socket.detaching && !socket.farewell {
         socket.broken = Some(errno);
         socket.readable = true;
         socket.hung_up = true;
@@ -48,6 +63,9 @@ pub(crate) fn end<H: Handler>(io: &mut Io, handler: &mut H, token: Token) {
     if let Some(errno) = socket.broken {
         return fail(io, handler, token, errno);
     }
+    if socket.farewell {
+        return io.close(token);
+    }
     socket.ended = true;
     socket.receiving = false;
     handler.ended(io, token, Ok(()));
@@ -58,8 +76,11 @@ pub(crate) fn fail<H: Handler>(io: &mut Io, handler: &mut H, token: Token, errno
     let Some(socket) = io.sockets.get_mut(token) else {
         return;
     };
-    let (connecting, role) = (socket.connecting, socket.role);
+    let (connecting, role, farewell) = (socket.connecting, socket.role, socket.farewell);
     io.close(token);
+    if farewell {
+        return;
+    }
     let error = io::Error::from(errno);
     match role {
         Role::Listener => handler.accept_failed(io, token, error),

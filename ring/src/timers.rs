@@ -28,6 +28,8 @@ pub(crate) enum Alarm {
     User(u64),
     /// A listener tries again.
     Accept(Token),
+    /// A socket that closes once its queue is sent takes too long.
+    Farewell(Token),
 }
 
 /// Where a node is.
@@ -363,7 +365,9 @@ mod tests {
     fn user(alarm: Alarm) -> u64 {
         match alarm {
             Alarm::User(key) => key,
-            Alarm::Accept(_) => unreachable!("only users' timers are armed here"),
+            Alarm::Accept(_) | Alarm::Farewell(_) => {
+                unreachable!("only users' timers are armed here")
+            }
         }
     }
 

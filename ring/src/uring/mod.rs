@@ -95,6 +95,7 @@ impl Uring {
             match alarm {
                 Alarm::User(key) => handler.expired(io, key),
                 Alarm::Accept(listener) => io.resume(listener),
+                Alarm::Farewell(token) => io.close(token),
             }
         }
         // A FIN or a descriptor that is to be given back does not wait for the next turn.
@@ -188,6 +189,12 @@ impl Uring {
             return self.settle_listener(io, handler, token);
         }
         self.settle_sending(token, socket)?;
+        if socket.parting() && !io.linger(token) {
+            return Ok(());
+        }
+        let Some(socket) = io.sockets.get_mut(token) else {
+            return Ok(());
+        };
         if socket.detaching && socket.out.is_empty() {
             return self.detach(io, handler, token);
         }
@@ -348,7 +355,7 @@ impl Uring {
             tell_held(io, handler, token);
         }
         let hears = listens(io, token);
-        let Some(socket) = io.sockets.get_mut(token) else {
+        let Some(socket) = io.sockets.get_mut(token).filter(|s| !s.farewell) else {
             return;
         };
         // An empty datagram comes without a buffer.
@@ -357,7 +364,7 @@ impl Uring {
             None => &mut [],
         };
         if hears {
-            handler.received(io, token, data);
+            tell::received(io, handler, token, data);
         } else {
             let held = socket.held.get_or_insert_default();
             held.data.push_back(data.to_vec());
@@ -428,7 +435,7 @@ fn tell_held<H: Handler>(io: &mut Io, handler: &mut H, token: Token) {
             return;
         };
         if let Some(mut data) = held.data.pop_front() {
-            handler.received(io, token, &mut data);
+            tell::received(io, handler, token, &mut data);
             continue;
         }
         let end = held.end;
@@ -465,7 +472,7 @@ fn sent<H: Handler>(io: &mut Io, handler: &mut H, token: Token, result: Result<u
     match result {
         Ok(bytes) => {
             socket.out.taken(bytes as usize, &mut io.pool);
-            if socket.out.is_empty() {
+            if socket.out.is_empty() && !socket.farewell {
                 handler.sent(io, token);
             }
         }
