@@ -10,6 +10,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ballast-scheduler", &["ballast-model"]),
     ("ballast-simulate", &["ballast-model", "ballast-scheduler"]),
     ("ballast-probe", &["ballast-model"]),
+    ("ballast-http1", &[]),
     ("ballast-ring", &[]),
     (
         "ballast-agent",
@@ -27,6 +28,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "ballast-wire",
             "ballast-link",
             "ballast-probe",
+            "ballast-http1",
             "ballast-ring",
         ],
     ),
