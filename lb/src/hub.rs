@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout_at;
 
 use crate::metrics::Metrics;
+use crate::observe::{AccessLog, Naming, ObserveConfig};
 use crate::table::{Backend, Effects, Feed, InFlight, Moment, Pool, RouteTable};
 
 /// Messages that wait for one agent's link. When full, probes are dropped: they are asked for
@@ -37,6 +38,10 @@ pub struct Hub {
     pub busy: Notify,
     /// What is counted.
     pub metrics: Metrics,
+    /// A line for each request, if asked for.
+    pub log: AccessLog,
+    /// What requests are called, and their traces, if asked for.
+    pub naming: Naming,
 }
 
 /// Counts a request or connection as active for as long as it lives.
@@ -52,7 +57,10 @@ impl Drop for Active {
 impl Hub {
     /// Makes one with an empty table.
     pub fn new() -> Arc<Self> {
+        let metrics = Metrics::new();
         Arc::new(Self {
+            log: AccessLog::new(metrics.log.clone()),
+            naming: Naming::default(),
             table: ArcSwap::from_pointee(RouteTable::default()),
             feed: Mutex::new(Feed::new()),
             start: Instant::now(),
@@ -62,8 +70,18 @@ impl Hub {
             active: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
             busy: Notify::new(),
-            metrics: Metrics::new(),
+            metrics,
         })
+    }
+
+    /// Takes what is to be told of single requests.
+    ///
+    /// # Errors
+    /// If the access log's file cannot be opened; all stays as it was.
+    pub fn observe(&self, config: &ObserveConfig) -> std::io::Result<()> {
+        self.log.take(config.access_log.as_ref())?;
+        self.naming.take(config);
+        Ok(())
     }
 
     /// Returns the current moment.

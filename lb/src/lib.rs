@@ -9,7 +9,8 @@
 //! * [`hub`]: the shell around it, shared by all parts
 //! * [`l7`]: HTTP through pingora; [`l4`]: TCP and UDP; [`listeners`]: the ports
 //! * `feed`, `manager`: the links to agents and managers; `standalone`: the file and the checks
-//! * `stall`: sees endpoints that hang; `admin`, [`metrics`]: what it tells
+//! * `stall`: sees endpoints that hang; `admin`, [`metrics`]: what it tells;
+//!   [`observe`]: what it tells of single requests
 //!
 //! Deliberately absent: DNS, the XDP balancer, and HTTP/1.1 without pingora (later issues).
 
@@ -22,6 +23,7 @@ pub mod l7;
 pub mod listeners;
 mod manager;
 pub mod metrics;
+pub mod observe;
 mod run;
 mod stall;
 mod standalone;

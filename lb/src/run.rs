@@ -32,6 +32,9 @@ pub enum IngressError {
     /// A socket that it cannot do without.
     #[error(transparent)]
     Listen(io::Error),
+    /// The access log's file.
+    #[error("cannot open the access log")]
+    Log(#[source] io::Error),
     /// It is not, or cannot become, a member of the cluster.
     #[error("cannot join the cluster")]
     Join(#[source] LinkError),
@@ -58,6 +61,7 @@ pub enum IngressError {
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), IngressError> {
     raise_descriptor_limit();
     let hub = Hub::new();
+    hub.observe(&config.observe).map_err(IngressError::Log)?;
     let stop = shutdown.child_token();
     let _stop_all = stop.clone().drop_guard();
     let tls = Arc::new(ArcSwapOption::empty());
@@ -108,6 +112,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Ingr
         }
     }
     listeners.run(shared_changes, stop, GRACE).await;
+    let closed = tokio::task::spawn_blocking(move || hub.log.close());
+    // It fails only if the writing thread panicked, which it has said then.
+    let _ = closed.await;
     Ok(())
 }
 

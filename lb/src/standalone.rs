@@ -151,15 +151,24 @@ impl Standalone {
             tracing::error!("configuration without services not taken, the old one stays");
             return;
         };
-        if let Some(tls) = &config.tls {
-            match load_tls(&tls.certificate, &tls.key) {
-                Ok(loaded) => self.tls.store(Some(loaded)),
-                Err(error) => {
-                    let error = chain(&error);
-                    tracing::error!(error, "configuration not taken, the old one stays");
-                    return;
-                }
+        let tls = config.tls.as_ref();
+        let tls = match tls
+            .map(|tls| load_tls(&tls.certificate, &tls.key))
+            .transpose()
+        {
+            Ok(tls) => tls,
+            Err(error) => {
+                let error = chain(&error);
+                tracing::error!(error, "configuration not taken, the old one stays");
+                return;
             }
+        };
+        if let Err(error) = self.hub.observe(&config.observe) {
+            tracing::error!(%error, "access log not opened, the old configuration stays");
+            return;
+        }
+        if tls.is_some() {
+            self.tls.store(tls);
         }
         self.take(alone);
         self.shared.send_replace(config.listen);

@@ -18,14 +18,17 @@ use serde_saphyr::Spanned;
 
 use crate::l7::Timeouts;
 use crate::listeners::Shared;
+use crate::observe::ObserveConfig;
 
 mod listen;
+mod observe;
 mod route;
 mod service;
 mod timeouts;
 mod tls;
 
 pub use listen::RawListen;
+pub use observe::{RawAccessLog, RawTraces};
 pub use route::{RawMatch, RawRoute};
 pub use service::{Check, NO_NODE, RawCheck, RawService};
 pub use timeouts::RawTimeouts;
@@ -96,6 +99,12 @@ pub struct RawConfig {
     pub tls: Option<RawTls>,
     /// How long things may take.
     pub timeouts: RawTimeouts,
+    /// A line for each request, or for some.
+    pub access_log: Option<RawAccessLog>,
+    /// Whether each request gets an id, unless it has one.
+    pub request_id: bool,
+    /// Spans by OTLP.
+    pub traces: Option<RawTraces>,
     /// Stand-alone: the services by name.
     pub services: Option<BTreeMap<String, RawService>>,
     /// Stand-alone: which requests go to which service.
@@ -122,6 +131,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// The certificate for `listen.https`.
     pub tls: Option<RawTls>,
+    /// What is told of single requests.
+    pub observe: ObserveConfig,
     /// Where the table comes from.
     pub mode: Mode,
 }
@@ -226,6 +237,11 @@ impl RawConfig {
             threads: threads.transpose()?,
             timeouts: self.timeouts(stand_alone),
             tls: self.tls.clone(),
+            observe: observe::observe(
+                self.access_log.as_ref(),
+                self.request_id,
+                self.traces.as_ref(),
+            )?,
             mode: if stand_alone {
                 Mode::StandAlone(self.stand_alone()?)
             } else {

@@ -1,5 +1,6 @@
 //! What pingora asks on the way of a request.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,8 +17,10 @@ use super::answer::{Reason, answer};
 use super::dial::Dialer;
 use super::front::{Entrance, Entrances};
 use super::retry::{Attempt, Failure};
+use super::tell::{self, Told};
 use crate::hub::{Active, Hub, random_bits};
 use crate::metrics::Traffic;
+use crate::observe::Named;
 use crate::table::{Backend, InFlight, Pool};
 
 /// How long an endpoint that refused or reset a connection is avoided, unless its agent speaks.
@@ -80,6 +83,11 @@ pub struct Request {
     response_begun: bool,
     upgrade: bool,
     active: Option<Active>,
+    named: Named,
+    /// Until the head of the response came, in the attempt that had one.
+    first_byte: Option<Duration>,
+    /// Who was asked last.
+    endpoint: Option<SocketAddr>,
 }
 
 impl Balancer {
@@ -169,7 +177,7 @@ impl Balancer {
 }
 
 /// Returns the host of a request: HTTP/2's authority or HTTP/1.1's `Host`.
-fn host_of(head: &RequestHeader) -> &str {
+pub(super) fn host_of(head: &RequestHeader) -> &str {
     let authority = head.uri.authority().map(http::uri::Authority::as_str);
     authority.unwrap_or_else(|| {
         let host = head.headers.get(HOST);
@@ -230,10 +238,14 @@ impl ProxyHttp for Balancer {
             response_begun: false,
             upgrade: false,
             active: None,
+            named: Named::default(),
+            first_byte: None,
+            endpoint: None,
         }
     }
 
     async fn request_filter(&self, session: &mut Session, request: &mut Request) -> Result<bool> {
+        request.named = tell::name(&self.hub, session);
         self.route(session, request);
         let Some(pool) = &request.pool else {
             answer(session, Reason::NoRoute).await?;
@@ -262,6 +274,7 @@ impl ProxyHttp for Balancer {
             return Err(status_error(reason));
         };
         let peer = self.peer(begun.backend(), request.upgrade);
+        request.endpoint = Some(begun.backend().address);
         request.current = Some(begun);
         request.head_written = false;
         request.attempt_begun = Instant::now();
@@ -286,6 +299,7 @@ impl ProxyHttp for Balancer {
         upstream: &mut RequestHeader,
         request: &mut Request,
     ) -> Result<()> {
+        tell::name_headers(upstream, &request.named)?;
         forward_headers(session, upstream, request.tls)
     }
 
@@ -310,6 +324,7 @@ impl ProxyHttp for Balancer {
     ) -> Result<()> {
         if let Some(current) = &request.current {
             let latency = request.attempt_begun.elapsed();
+            request.first_byte = Some(request.begun.elapsed());
             current.backend().responded(latency, self.hub.now());
         }
         Ok(())
@@ -402,6 +417,18 @@ impl ProxyHttp for Balancer {
             sent: session.body_bytes_sent() as u64,
         };
         stats.finished(code, took, traffic);
+        let told = Told {
+            begun: Some(request.begun),
+            tls: request.tls,
+            status: code,
+            traffic,
+            service: request.pool.as_ref().map_or("", |pool| &pool.service_name),
+            route: "",
+            endpoint: request.endpoint,
+            attempts: request.attempts + usize::from(request.current.is_some()),
+            first_byte: request.first_byte,
+        };
+        tell::ended(&self.hub, session, &request.named, &told);
         request.current = None;
         request.active = None;
     }

@@ -9,6 +9,7 @@ mod balancer;
 pub mod dial;
 mod front;
 mod retry;
+mod tell;
 mod tls;
 mod upgrade;
 

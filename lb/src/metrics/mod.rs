@@ -16,8 +16,10 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 pub use latency::Latency;
+pub(crate) use service::thread_number;
 pub use service::{ServiceStats, Totals, Traffic};
 
+use crate::observe::LogCounters;
 use crate::table::RouteTable;
 
 /// The prefix of every name.
@@ -35,6 +37,8 @@ pub struct Metrics {
     pub probes_asked: Counter,
     /// Connections cut because their endpoint was taken out.
     pub severed: Counter,
+    /// The access log's lines.
+    pub log: LogCounters,
     /// Requests held until an endpoint became ready.
     pub held: Counter,
 }
@@ -48,6 +52,7 @@ impl Metrics {
             deregistration: Histogram::new((0..18).map(|power| 1e-5 * f64::from(1u32 << power))),
             swap: Histogram::new((0..16).map(|power| 1e-6 * f64::from(1u32 << power))),
             unrouted: Arc::default(),
+            log: LogCounters::default(),
             probes_asked: Counter::default(),
             severed: Counter::default(),
             held: Counter::default(),
@@ -77,6 +82,16 @@ impl Metrics {
             "requests_held",
             "Requests that waited for an endpoint to become ready",
             metrics.held.clone(),
+        );
+        registry.register(
+            "access_log_lines",
+            "Lines written to the access log",
+            metrics.log.lines.clone(),
+        );
+        registry.register(
+            "access_log_dropped",
+            "Lines not written to the access log: it was too slow, or failed",
+            metrics.log.dropped.clone(),
         );
         Self {
             registry,
