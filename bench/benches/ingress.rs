@@ -4,6 +4,7 @@
 
 use std::hint::black_box;
 
+use ballast_lb::policy::Want;
 use ballast_lb::table::{Feed, Moment};
 use ballast_model::{
     AssignmentId, Endpoint, Generation, Health, NodeId, PortTable, Protocol, RouteRule, ServiceId,
@@ -58,7 +59,7 @@ fn route_and_pick(c: &mut Criterion) {
                     .wrapping_add(1);
                 let host = &hosts[(number >> 33) as usize % hosts.len()];
                 let pool = table.route(black_box(host), "/some/path").expect("a route");
-                let flight = pool.begin(number, Moment(number >> 40), &[]);
+                let flight = pool.begin(&Want::any(number, Moment(number >> 40), &[]));
                 black_box(flight.expect("an endpoint").backend().address)
             });
         });

@@ -8,6 +8,7 @@
 use std::hint::black_box;
 use std::process::ExitCode;
 
+use ballast_lb::policy::Want;
 use ballast_lb::table::{Feed, Moment, Session};
 use ballast_loadgen::engine::response::{Event, Response};
 use ballast_loadgen::plan::{Lane, Plan};
@@ -144,7 +145,9 @@ fn request(count: u64) -> u64 {
         // Any bits will do, as long as they are the same each time.
         let random = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let now = Moment(number);
-        let flight = pool.begin(random, now, &[]).expect("an endpoint");
+        let flight = pool
+            .begin(&Want::any(random, now, &[]))
+            .expect("an endpoint");
         let backend = flight.backend();
         backend.responded(std::time::Duration::from_micros(300), now);
         hash = hash.rotate_left(5) ^ u64::from(backend.address.port());

@@ -15,6 +15,7 @@ use tokio::time::timeout_at;
 
 use crate::metrics::Metrics;
 use crate::observe::{AccessLog, Naming, ObserveConfig};
+use crate::policy::{Overload, Refused, Want};
 use crate::table::{Backend, Effects, Feed, InFlight, Moment, Pool, RouteTable};
 
 /// Messages that wait for one agent's link. When full, probes are dropped: they are asked for
@@ -219,28 +220,31 @@ impl Hub {
         pool: &mut Arc<Pool>,
         tried: &mut Vec<Arc<Backend>>,
         deadline: Instant,
-    ) -> Option<InFlight> {
-        if let Some(begun) = pool.begin(random_bits(), self.now(), tried) {
-            return Some(begun);
+    ) -> Result<InFlight, Refused> {
+        match pool.begin(&Want::any(random_bits(), self.now(), tried)) {
+            Err(Refused::NoEndpoint) => {}
+            other => return other,
         }
         let mut versions = self.version.subscribe();
-        let _held = Held::enter(&self.held)?;
+        let _held = Held::enter(&self.held).ok_or(Refused::Overloaded(Overload::Pending))?;
         self.metrics.held.inc();
         loop {
-            let newest = self.table().pool(&pool.key).cloned()?;
+            let newest = self.table().pool(&pool.key).cloned();
+            let newest = newest.ok_or(Refused::NoEndpoint)?;
             if !Arc::ptr_eq(&newest, pool) {
                 tried.clear();
                 *pool = newest;
             }
-            if let Some(begun) = pool.begin(random_bits(), self.now(), tried) {
-                return Some(begun);
+            match pool.begin(&Want::any(random_bits(), self.now(), tried)) {
+                Err(Refused::NoEndpoint) => {}
+                other => return other,
             }
             if pool.members.is_empty() || Instant::now() >= deadline {
-                return None;
+                return Err(Refused::NoEndpoint);
             }
             let changed = timeout_at(deadline.into(), versions.changed());
             if !matches!(changed.await, Ok(Ok(()))) {
-                return None;
+                return Err(Refused::NoEndpoint);
             }
         }
     }

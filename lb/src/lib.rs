@@ -6,6 +6,7 @@
 //!
 //! * [`config`]: what it is told at its start
 //! * [`table`]: the core, without clock and sockets: tables, pools, what follows from messages
+//! * [`policy`]: which endpoint a request goes to, and what follows from how it went
 //! * [`hub`]: the shell around it, shared by all parts
 //! * [`l7`]: HTTP through pingora; [`l4`]: TCP and UDP; [`listeners`]: the ports
 //! * `feed`, `manager`: the links to agents and managers; `standalone`: the file and the checks
@@ -24,6 +25,7 @@ pub mod listeners;
 mod manager;
 pub mod metrics;
 pub mod observe;
+pub mod policy;
 mod run;
 mod stall;
 mod standalone;

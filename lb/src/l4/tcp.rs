@@ -11,12 +11,9 @@ use tokio_util::sync::CancellationToken;
 use crate::hub::Hub;
 use crate::l7::Timeouts;
 use crate::l7::dial::{Cancel, connect};
+use crate::policy::Outcome;
 use crate::table::{Backend, InFlight, LinkId};
 
-/// Endpoints tried for one connection.
-const MAX_ATTEMPTS: usize = 4;
-/// How long an endpoint that refused is avoided, unless its agent speaks.
-const AVOID: Duration = Duration::from_millis(100);
 /// How long a probe may take that is asked for after a refused connection.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(50);
 /// Bytes buffered in each direction of a connection.
@@ -33,11 +30,11 @@ pub async fn serve(hub: Arc<Hub>, timeouts: Timeouts, client: TcpStream, port: u
     };
     let stats = Arc::clone(&pool.stats);
     let begun = Instant::now();
-    let deadline = begun + timeouts.hold;
+    let deadline = begun + pool.hold(timeouts.hold);
     let mut pool = pool;
     let mut tried: Vec<Arc<Backend>> = Vec::new();
-    for attempt in 0..MAX_ATTEMPTS {
-        let Some(flight) = hub.begin(&mut pool, &mut tried, deadline).await else {
+    for attempt in 0..pool.attempts() {
+        let Ok(flight) = hub.begin(&mut pool, &mut tried, deadline).await else {
             break;
         };
         if attempt > 0 {
@@ -52,7 +49,7 @@ pub async fn serve(hub: Arc<Hub>, timeouts: Timeouts, client: TcpStream, port: u
             }
             Err(error) => {
                 tracing::debug!(address = %backend.address, %error, "endpoint refused");
-                backend.avoid(hub.now().after(AVOID));
+                flight.ended(Outcome::ConnectFailed, None, hub.now());
                 hub.ask_probe(&backend, PROBE_TIMEOUT);
                 tried.push(backend);
             }

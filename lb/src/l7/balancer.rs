@@ -16,15 +16,13 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use super::answer::{Reason, answer};
 use super::dial::Dialer;
 use super::front::{Entrance, Entrances};
-use super::retry::{Attempt, Failure};
 use super::tell::{self, Told};
 use crate::hub::{Active, Hub, random_bits};
 use crate::metrics::Traffic;
 use crate::observe::Named;
+use crate::policy::{Attempt, Failure, Outcome, Refused};
 use crate::table::{Backend, InFlight, Pool};
 
-/// How long an endpoint that refused or reset a connection is avoided, unless its agent speaks.
-const AVOID: Duration = Duration::from_millis(100);
 /// How long a probe may take that is asked for after a refused connection.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(50);
 /// How long an upgraded connection (WebSocket) may be silent.
@@ -118,9 +116,9 @@ impl Balancer {
     }
 
     /// Begins at an endpoint; waits for one for a while if the service has any at all.
-    async fn choose(&self, request: &mut Request) -> Option<InFlight> {
-        let deadline = request.begun + self.timeouts.hold;
-        let pool = request.pool.as_mut()?;
+    async fn choose(&self, request: &mut Request) -> Result<InFlight, Refused> {
+        let pool = request.pool.as_mut().ok_or(Refused::NoEndpoint)?;
+        let deadline = request.begun + pool.hold(self.timeouts.hold);
         self.hub.begin(pool, &mut request.tried, deadline).await
     }
 
@@ -151,25 +149,40 @@ impl Balancer {
     }
 
     /// Ends the current attempt at an endpoint that failed; says whether to try another.
-    fn failed(&self, session: &Session, request: &mut Request, failure: Failure) -> bool {
+    fn failed(
+        &self,
+        session: &Session,
+        request: &mut Request,
+        failure: Failure,
+        timed_out: bool,
+    ) -> bool {
         request.attempts += 1;
         if let Some(current) = request.current.take() {
-            let backend = current.backend();
+            let backend = Arc::clone(current.backend());
             if failure != Failure::NotTheEndpoint {
-                backend.avoid(self.hub.now().after(AVOID));
-                self.hub.ask_probe(backend, PROBE_TIMEOUT);
+                self.hub.ask_probe(&backend, PROBE_TIMEOUT);
             }
-            request.tried.push(Arc::clone(backend));
+            let outcome = match (failure, timed_out) {
+                (Failure::NotTheEndpoint, _) => Outcome::Cancelled,
+                (Failure::Connecting, _) => Outcome::ConnectFailed,
+                (_, true) => Outcome::Timeout,
+                (_, false) => Outcome::Reset,
+            };
+            current.ended(outcome, None, self.hub.now());
+            request.tried.push(backend);
         }
-        let retry = Attempt {
+        let attempt = Attempt {
             failure,
             idempotent: session.req_header().method.is_idempotent(),
             response_begun: request.response_begun,
             body_kept: !session.as_ref().retry_buffer_truncated(),
             attempts: request.attempts,
-        }
-        .may_retry();
-        if retry && let Some(pool) = &request.pool {
+        };
+        let Some(pool) = &request.pool else {
+            return false;
+        };
+        let retry = pool.may_retry(&attempt, self.hub.now());
+        if retry {
             pool.stats.retried();
         }
         retry
@@ -265,7 +278,7 @@ impl ProxyHttp for Balancer {
         _session: &mut Session,
         request: &mut Request,
     ) -> Result<Box<HttpPeer>> {
-        let Some(begun) = self.choose(request).await else {
+        let Ok(begun) = self.choose(request).await else {
             let reason = if request.attempts == 0 {
                 Reason::NoEndpoint
             } else {
@@ -288,7 +301,7 @@ impl ProxyHttp for Balancer {
         request: &mut Request,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        let retry = self.failed(session, request, Failure::Connecting);
+        let retry = self.failed(session, request, Failure::Connecting, false);
         error.set_retry(retry);
         error
     }
@@ -374,7 +387,11 @@ impl ProxyHttp for Balancer {
             (ErrorSource::Upstream, _) => Failure::Later,
             _ => Failure::NotTheEndpoint,
         };
-        let retry = self.failed(session, request, failure);
+        let timed_out = matches!(
+            error.etype,
+            ErrorType::ReadTimedout | ErrorType::WriteTimedout
+        );
+        let retry = self.failed(session, request, failure, timed_out);
         error.set_retry(retry);
         error
     }
@@ -429,7 +446,11 @@ impl ProxyHttp for Balancer {
             first_byte: request.first_byte,
         };
         tell::ended(&self.hub, session, &request.named, &told);
-        request.current = None;
+        if let Some(current) = request.current.take() {
+            // Its latency was noted when the head came.
+            let outcome = written.map_or(Outcome::Cancelled, |_| Outcome::Status(code));
+            current.ended(outcome, None, self.hub.now());
+        }
         request.active = None;
     }
 

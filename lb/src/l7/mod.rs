@@ -8,7 +8,6 @@ mod answer;
 mod balancer;
 pub mod dial;
 mod front;
-mod retry;
 mod tell;
 mod tls;
 mod upgrade;

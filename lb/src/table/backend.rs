@@ -9,6 +9,7 @@ use ballast_model::{AssignmentId, NodeId};
 use tokio::sync::Notify;
 
 use super::{Links, Moment};
+use crate::policy::Outcome;
 
 /// How much a new latency counts for the average: an eighth, as in TCP's round trip estimate.
 const LATENCY_SHIFT: u32 = 3;
@@ -46,7 +47,8 @@ pub struct Backend {
     idle: Notify,
 }
 
-/// One request or connection in flight; ends when dropped.
+/// One request or connection in flight; ends when dropped, or by [`InFlight::ended`], which says
+/// how.
 #[derive(Debug)]
 pub struct InFlight(Arc<Backend>);
 
@@ -54,6 +56,15 @@ impl InFlight {
     /// Where it goes.
     pub fn backend(&self) -> &Arc<Backend> {
         &self.0
+    }
+
+    /// Ends it and lets the endpoint be judged by how it went. `latency` is that of the response's
+    /// head, unless [`Backend::responded`] was told it when it came.
+    pub fn ended(self, outcome: Outcome, latency: Option<Duration>, now: Moment) {
+        if let Some(latency) = latency {
+            self.0.responded(latency, now);
+        }
+        self.0.judge(outcome, now);
     }
 }
 
@@ -185,6 +196,16 @@ impl Backend {
         }
     }
 
+    /// Draws the consequences of how a request went.
+    fn judge(&self, outcome: Outcome, now: Moment) {
+        match outcome {
+            Outcome::ConnectFailed | Outcome::Reset | Outcome::Timeout => {
+                self.avoid(now.after(AVOID));
+            }
+            Outcome::Status(_) | Outcome::Cancelled => {}
+        }
+    }
+
     /// Prefers its peers until then: it refused or reset a connection.
     pub fn avoid(&self, until: Moment) {
         self.avoid_until.fetch_max(until.0, Ordering::Relaxed);
@@ -234,6 +255,8 @@ impl Backend {
     }
 }
 
+/// How long an endpoint that refused or reset a connection is avoided, unless its agent speaks.
+const AVOID: Duration = Duration::from_millis(100);
 /// After which a suspect that has something in flight is avoided: the real traffic says, too, that
 /// it is dead.
 const SUSPECT_QUIET: Duration = Duration::from_millis(50);

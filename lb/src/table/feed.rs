@@ -33,6 +33,7 @@ use ballast_wire::feed::EndpointHealth;
 
 use super::{Backend, Gate, Member, MemberState, Moment, Pool, PoolKey, RouteTable, Routing};
 use crate::metrics::ServiceStats;
+use crate::policy::{PoolState, Settings};
 
 /// How often [`Feed::tick`] is called.
 pub const TICK: Duration = Duration::from_millis(25);
@@ -403,7 +404,8 @@ impl Feed {
                 old.protocol,
                 members.collect(),
             )
-            .counting(Arc::clone(&old.stats));
+            .counting(Arc::clone(&old.stats))
+            .governed(Arc::clone(old.state()));
             set_gates(&pool, said, &mut effects);
             pools.get_or_insert_with(|| self.table.pools.clone())[place] = Arc::new(pool);
         }
@@ -493,6 +495,11 @@ impl Feed {
             .iter()
             .map(|pool| (pool.key.service, Arc::clone(&pool.stats)))
             .collect();
+        let mut governors: BTreeMap<PoolKey, Arc<PoolState>> = old
+            .pools
+            .iter()
+            .map(|pool| (pool.key.clone(), Arc::clone(pool.state())))
+            .collect();
         let mut routing = Routing::default();
         let mut pools = Vec::new();
         self.ports.clear();
@@ -528,7 +535,8 @@ impl Feed {
                     port.protocol,
                     members.collect(),
                 )
-                .counting(Arc::clone(&stats));
+                .counting(Arc::clone(&stats))
+                .governed(governor(governors.remove(&key), port));
                 set_gates(&pool, &[], &mut effects);
                 pools.push(Arc::new(pool));
                 self.ports.push(port.clone());
@@ -547,6 +555,19 @@ impl Feed {
         });
         effects.table = Some(Arc::clone(&self.table));
         effects
+    }
+}
+
+/// Returns a pool's state: the one before it with the settings that count now.
+fn governor(before: Option<Arc<PoolState>>, port: &PortTable) -> Arc<PoolState> {
+    let settings = port.balance.as_ref().map(Settings::from);
+    let settings = settings.unwrap_or_default();
+    match before {
+        Some(state) => {
+            state.set(&settings);
+            state
+        }
+        None => PoolState::new(settings),
     }
 }
 

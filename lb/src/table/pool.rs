@@ -1,11 +1,13 @@
 //! The endpoints behind one port of one service.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ballast_model::{Protocol, ServiceId};
 
 use super::{Backend, InFlight, Moment};
 use crate::metrics::ServiceStats;
+use crate::policy::{Attempt, PoolState, Refused, Settings, Want};
 
 /// Names a pool: stays across tables.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,6 +82,8 @@ pub struct Pool {
     pub members: Vec<Member>,
     /// What is counted for its service: shared by all its pools, and by those that follow them.
     pub stats: Arc<ServiceStats>,
+    settings: Arc<Settings>,
+    state: Arc<PoolState>,
     open: Vec<Arc<Backend>>,
 }
 
@@ -102,8 +106,44 @@ impl Pool {
             protocol,
             members,
             stats: Arc::default(),
+            settings: Arc::default(),
+            state: Arc::default(),
             open,
         }
+    }
+
+    /// Balances as the settings of a state say, which the pools that follow share.
+    #[must_use]
+    pub fn governed(mut self, state: Arc<PoolState>) -> Self {
+        self.settings = state.settings();
+        self.state = state;
+        self
+    }
+
+    /// Returns what is shared with the pools before and after it.
+    pub fn state(&self) -> &Arc<PoolState> {
+        &self.state
+    }
+
+    /// Returns how it balances.
+    pub fn settings(&self) -> &Arc<Settings> {
+        &self.settings
+    }
+
+    /// Returns how many endpoints are tried for one request.
+    pub fn attempts(&self) -> usize {
+        self.settings.retry.attempts
+    }
+
+    /// Returns how long a request waits for an endpoint.
+    pub fn hold(&self, default: Duration) -> Duration {
+        self.settings.hold.unwrap_or(default)
+    }
+
+    /// Returns whether a failed request may be sent again, and takes it from the budget if so.
+    pub fn may_retry(&self, attempt: &Attempt, now: Moment) -> bool {
+        let rules = &self.settings.retry;
+        attempt.may_retry(rules.attempts) && self.state.budget.retry(rules, now)
     }
 
     /// Counts on where another pool of the service has begun.
@@ -118,20 +158,25 @@ impl Pool {
         &self.open
     }
 
-    /// Begins a request at one of the endpoints that take requests and are not in `tried`: of two
-    /// drawn with the bits of `random`, the one with less in flight. Those that are to be avoided
-    /// are taken only if nothing else is left.
+    /// Begins a request at one of the endpoints that take requests and that it has not tried: of
+    /// two drawn by chance, the one with less in flight. Those that are to be avoided are taken
+    /// only if nothing else is left.
+    ///
+    /// # Errors
+    /// [`Refused`]: none takes it.
     ///
     /// # Complexity
     /// Constant; linear in the pool when both draws cannot be used.
-    pub fn begin(&self, random: u64, now: Moment, tried: &[Arc<Backend>]) -> Option<InFlight> {
+    pub fn begin(&self, want: &Want<'_>) -> Result<InFlight, Refused> {
+        let Want { random, now, .. } = *want;
         let count = self.open.len() as u64;
         if count == 0 {
-            return None;
+            return Err(Refused::NoEndpoint);
         }
-        let usable = |backend: &Arc<Backend>| {
-            !tried.iter().any(|other| Arc::ptr_eq(other, backend)) && !backend.avoided(now)
-        };
+        if want.tried.is_empty() {
+            self.state.budget.request(random, now);
+        }
+        let usable = |backend: &Arc<Backend>| !was_tried(want, backend) && !backend.avoided(now);
         // 32 random bits each; the bias of a modulus of a few thousand does not matter here.
         let first = (random >> 32) % count;
         let step = 1 + (random & 0xffff_ffff) % count.saturating_sub(1).max(1);
@@ -144,27 +189,31 @@ impl Pool {
             (false, false) => None,
         };
         if let Some(request) = chosen.and_then(|backend| backend.try_begin(now)) {
-            return Some(request);
+            return Ok(request);
         }
-        self.begin_at_any(now, tried)
+        self.begin_at_any(want).ok_or(Refused::NoEndpoint)
     }
 
     /// The same, after a look at every one.
-    fn begin_at_any(&self, now: Moment, tried: &[Arc<Backend>]) -> Option<InFlight> {
+    fn begin_at_any(&self, want: &Want<'_>) -> Option<InFlight> {
         let mut left: Vec<&Arc<Backend>> = self
             .open
             .iter()
-            .filter(|backend| !tried.iter().any(|other| Arc::ptr_eq(other, backend)))
+            .filter(|backend| !was_tried(want, backend))
             .collect();
-        left.sort_by_key(|backend| (backend.avoided(now), backend.in_flight()));
-        left.into_iter().find_map(|backend| backend.try_begin(now))
+        left.sort_by_key(|backend| (backend.avoided(want.now), backend.in_flight()));
+        left.into_iter()
+            .find_map(|backend| backend.try_begin(want.now))
     }
+}
+
+fn was_tried(want: &Want<'_>, backend: &Arc<Backend>) -> bool {
+    want.tried.iter().any(|other| Arc::ptr_eq(other, backend))
 }
 
 #[cfg(test)]
 mod tests {
     use ballast_model::{AssignmentId, NodeId};
-    use std::time::Duration;
 
     use super::*;
     use crate::table::Gate;
@@ -212,7 +261,7 @@ mod tests {
         ]);
         let held: Vec<InFlight> = (0..300)
             .map(|seed| {
-                pool.begin(random(seed), Moment(1), &[])
+                pool.begin(&Want::any(random(seed), Moment(1), &[]))
                     .expect("three are ready")
             })
             .collect();
@@ -234,7 +283,9 @@ mod tests {
             .backend
             .avoid(Moment(1).after(Duration::from_secs(1)));
         let mut tried: Vec<Arc<Backend>> = Vec::new();
-        while let Some(request) = pool.begin(random(tried.len() as u64), Moment(1), &tried) {
+        while let Ok(request) =
+            pool.begin(&Want::any(random(tried.len() as u64), Moment(1), &tried))
+        {
             tried.push(Arc::clone(request.backend()));
         }
         assert_eq!(tried.len(), 3);
@@ -247,11 +298,14 @@ mod tests {
         pool.members[0].backend.set_gate(Gate::Draining);
         for seed in 0..50 {
             let request = pool
-                .begin(random(seed), Moment(1), &[])
+                .begin(&Want::any(random(seed), Moment(1), &[]))
                 .expect("one is open");
             assert!(Arc::ptr_eq(request.backend(), &pool.members[1].backend));
         }
         pool.members[1].backend.set_gate(Gate::Closed);
-        assert!(pool.begin(7, Moment(1), &[]).is_none());
+        assert_eq!(
+            pool.begin(&Want::any(7, Moment(1), &[])).err(),
+            Some(Refused::NoEndpoint)
+        );
     }
 }

@@ -5,9 +5,6 @@
 //! its head: no connection was made, or writing the head failed. pingora's own rule retries
 //! whatever a reused connection failed, and asks only for the method; this one replaces it.
 
-/// Connections tried for one request.
-pub const MAX_ATTEMPTS: usize = 4;
-
 /// Where an attempt failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
@@ -37,9 +34,10 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Whether another endpoint may be tried.
-    pub fn may_retry(self) -> bool {
-        if self.response_begun || self.attempts >= MAX_ATTEMPTS {
+    /// Whether another endpoint may be tried, where so many may be in all. The budget is asked
+    /// besides: see [`crate::table::Pool::may_retry`].
+    pub const fn may_retry(self, most: usize) -> bool {
+        if self.response_begun || self.attempts >= most {
             return false;
         }
         match self.failure {
@@ -55,6 +53,7 @@ impl Attempt {
 mod tests {
     use super::*;
 
+    const MOST: usize = 4;
     const ATTEMPT: Attempt = Attempt {
         failure: Failure::Later,
         idempotent: true,
@@ -65,14 +64,14 @@ mod tests {
 
     #[test]
     fn request_that_may_have_run_is_sent_again_only_if_idempotent() {
-        assert!(ATTEMPT.may_retry());
+        assert!(ATTEMPT.may_retry(MOST));
         let post = Attempt {
             idempotent: false,
             ..ATTEMPT
         };
-        assert!(!post.may_retry());
+        assert!(!post.may_retry(MOST));
         for failure in [Failure::Connecting, Failure::WritingHead] {
-            assert!(Attempt { failure, ..post }.may_retry());
+            assert!(Attempt { failure, ..post }.may_retry(MOST));
         }
     }
 
@@ -84,7 +83,7 @@ mod tests {
                 ..ATTEMPT
             },
             Attempt {
-                attempts: MAX_ATTEMPTS,
+                attempts: MOST,
                 ..ATTEMPT
             },
             Attempt {
@@ -96,7 +95,7 @@ mod tests {
                 ..ATTEMPT
             },
         ] {
-            assert!(!attempt.may_retry(), "{attempt:?}");
+            assert!(!attempt.may_retry(MOST), "{attempt:?}");
         }
     }
 }
