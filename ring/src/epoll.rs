@@ -4,7 +4,7 @@
 //! remembered beside it, so that pausing, resuming and sending need no call but the one that moves
 //! bytes.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -13,14 +13,15 @@ use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags};
 
 use crate::error::RingError;
 use crate::handler::Handler;
 use crate::io::Io;
 use crate::options::Options;
+use crate::outbox::PARTS;
 use crate::sockets::{Fin, Role, Socket};
-use crate::tell::{end, fail, finish_connect, received, send_failed};
+use crate::tell::{end, fail, finish_connect, next_borrower, received, send_failed};
 use crate::timers::Alarm;
 use crate::token::Token;
 use crate::waker::Waker;
@@ -161,7 +162,7 @@ impl Epoll {
             return accept(io, handler, token);
         }
         if socket.writable && !socket.out.is_empty() {
-            send(io, handler, token);
+            send(io, handler, token, &[]);
         }
         let Some(socket) = io.sockets.get_mut(token) else {
             return;
@@ -244,7 +245,7 @@ impl Epoll {
                     socket.readable = false;
                 }
                 if !socket.farewell {
-                    received(io, handler, token, &mut self.scratch[..bytes]);
+                    self.lend(io, handler, token, bytes);
                 }
             }
             Err(Errno::AGAIN) => {
@@ -261,6 +262,20 @@ impl Epoll {
             }
         }
         Read::Again
+    }
+
+    /// Tells of data; what is forwarded of it goes out now, or is copied.
+    fn lend<H: Handler>(&mut self, io: &mut Io, handler: &mut H, token: Token, bytes: usize) {
+        received(io, handler, token, &mut self.scratch[..bytes]);
+        let lent = &self.scratch[..bytes];
+        while let Some(borrower) = next_borrower(io, lent) {
+            if io.sockets.get(borrower).is_some_and(Socket::ready) {
+                send(io, handler, borrower, lent);
+            }
+            if let Some(socket) = io.sockets.get_mut(borrower) {
+                socket.out.own(lent, &mut io.pool);
+            }
+        }
     }
 }
 
@@ -298,13 +313,38 @@ fn accept<H: Handler>(io: &mut Io, handler: &mut H, listener: Token) {
     io.mark(listener);
 }
 
-fn send<H: Handler>(io: &mut Io, handler: &mut H, token: Token) {
+/// Sends what is queued; `lent` is what is lent by a callback that has just returned.
+fn send<H: Handler>(io: &mut Io, handler: &mut H, token: Token, lent: &[u8]) {
     let Some(socket) = io.sockets.get_mut(token) else {
         return;
     };
-    while let Some(bytes) = socket.out.front() {
-        match rustix::net::send(&socket.fd, bytes, SendFlags::NOSIGNAL) {
-            Ok(taken) => socket.out.taken(taken, &mut io.pool),
+    // Each datagram is sent on its own.
+    let most = if socket.role == Role::Stream {
+        PARTS
+    } else {
+        1
+    };
+    while !socket.out.is_empty() {
+        let mut parts = [IoSlice::new(&[]); PARTS];
+        let count = socket.out.parts(|_| lent, &mut parts[..most]);
+        let parts = &parts[..count];
+        let offered: usize = parts.iter().map(|part| part.len()).sum();
+        let result = match parts {
+            [part] => rustix::net::send(&socket.fd, part, SendFlags::NOSIGNAL),
+            parts => {
+                let mut no_rights = SendAncillaryBuffer::default();
+                rustix::net::sendmsg(&socket.fd, parts, &mut no_rights, SendFlags::NOSIGNAL)
+            }
+        };
+        match result {
+            Ok(taken) => {
+                socket.out.taken(taken, &mut io.pool);
+                // Less than was offered: there is no more room, and an edge follows when there is.
+                if taken < offered {
+                    socket.writable = false;
+                    return;
+                }
+            }
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => {
                 socket.writable = false;

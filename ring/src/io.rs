@@ -13,7 +13,7 @@ use crate::error::IoError;
 use crate::handler::Handler;
 use crate::open;
 use crate::options::ConnectOptions;
-use crate::outbox::Pool;
+use crate::pool::Pool;
 use crate::sockets::{Fin, Role, Socket, Sockets};
 use crate::timers::{Alarm, Timers};
 use crate::token::{Timer, Token};
@@ -167,7 +167,7 @@ impl Io {
         if bytes.is_empty() && socket.role == Role::Stream {
             return true;
         }
-        socket.out.append_vec(bytes);
+        socket.out.append_vec(bytes, &mut self.pool);
         self.mark(token);
         true
     }
@@ -190,7 +190,7 @@ impl Io {
         if data.is_empty() && socket.role == Role::Stream {
             return true;
         }
-        socket.out.append_lent(data);
+        socket.out.append_lent(data, &mut self.pool);
         self.borrowers.push(to);
         self.mark(to);
         true

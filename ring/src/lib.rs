@@ -9,7 +9,7 @@
 //! - `io`, `handler`, `options`, `token`, `error`: what the user sees.
 //! - `ring`: the loop; `epoll`, `uring`: its drivers; `tell`: what both tell alike.
 //! - `sockets`: slots with generations, and what is wanted of each; `outbox`: what is to be sent;
-//!   `timers`: a wheel; `waker`: an eventfd; `open`: how sockets begin.
+//!   `pool`: the buffers for it; `timers`: a wheel; `waker`: an eventfd; `open`: how sockets begin.
 //!
 //! Deliberately absent: protocols, name resolution, files, threads, and futures.
 
@@ -20,6 +20,7 @@ mod io;
 mod open;
 mod options;
 mod outbox;
+mod pool;
 mod ring;
 mod sockets;
 mod tell;

@@ -135,6 +135,11 @@ impl Socket {
         self.flight != Flight::NONE
     }
 
+    /// Returns whether epoll may send on it now.
+    pub fn ready(&self) -> bool {
+        self.writable && self.registered && !self.connecting
+    }
+
     /// Returns whether only the peer is waited for before it is closed.
     pub fn parting(&self) -> bool {
         self.farewell && self.fin == Fin::Sent && self.out.is_empty()

@@ -10,14 +10,30 @@ use crate::io::Io;
 use crate::sockets::Role;
 use crate::token::Token;
 
-/// Lends what was received, and makes sure of what is forwarded of it.
+/// Lends what was received. Then each of `io.borrowers` has parts of it in its queue.
 pub(crate) fn received<H: Handler>(io: &mut Io, handler: &mut H, token: Token, data: &mut [u8]) {
     io.lent = Some(data.len());
     handler.received(io, token, data);
     io.lent = None;
-    while let Some(borrower) = io.borrowers.pop() {
+}
+
+/// Returns the next socket that has parts of what was lent in its queue, after those that are not
+/// worth more than a copy were copied.
+pub(crate) fn next_borrower(io: &mut Io, lent: &[u8]) -> Option<Token> {
+    while let Some(token) = io.borrowers.pop() {
+        let socket = io.sockets.get_mut(token);
+        if socket.is_some_and(|socket| socket.out.copy_small(lent)) {
+            return Some(token);
+        }
+    }
+    None
+}
+
+/// Copies what the queues have of what was lent.
+pub(crate) fn copy_lent(io: &mut Io, lent: &[u8]) {
+    while let Some(borrower) = next_borrower(io, lent) {
         if let Some(socket) = io.sockets.get_mut(borrower) {
-            socket.out.own(data, &mut io.pool);
+            socket.out.own(lent, &mut io.pool);
         }
     }
 }

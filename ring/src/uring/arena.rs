@@ -15,9 +15,10 @@ const PAGE: usize = 4096;
 
 /// Buffers, and the ring of entries by which they are handed to the kernel.
 ///
-/// A buffer is in the kernel's hands from [`Arena::give_back`] (at first all are) until a
-/// completion names it, and in ours from then on until it is given back. Nothing but
-/// [`Arena::lent`] looks into one.
+/// A buffer is in the kernel's hands from [`Arena::looked_at`] (at first all are) until a
+/// completion names it, and in ours from then on until it is given back: when it was looked at, or,
+/// if it is kept, when what is in it was sent. Nothing but [`Arena::lent`] and [`Arena::kept`]
+/// looks into one.
 #[derive(Debug)]
 pub(crate) struct Arena {
     entries: NonNull<BufRingEntry>,
@@ -26,8 +27,12 @@ pub(crate) struct Arena {
     /// Bytes of each buffer.
     bytes: u32,
     tail: u16,
-    /// How many the kernel has; the others are being looked at.
+    /// How many the kernel has; the others are being looked at, or are kept.
     given: u16,
+    /// How often each is in a queue, to be sent.
+    kept: Vec<u32>,
+    /// How many are kept.
+    keeping: u16,
 }
 
 impl Arena {
@@ -41,6 +46,8 @@ impl Arena {
             bytes,
             tail: 0,
             given: 0,
+            kept: vec![0; usize::from(count)],
+            keeping: 0,
         };
         for id in 0..count {
             arena.give_back(id);
@@ -66,12 +73,51 @@ impl Arena {
         let address = self.address(id);
         // SAFETY: the range is within the allocation by the assertions and was zeroed at first;
         // the kernel has done with it, since its completion named it, and gets it again only by
-        // `give_back`, which needs this borrow to have ended.
+        // `give_back` or for a send, both of which need this borrow to have ended.
         unsafe { std::slice::from_raw_parts_mut(address, length) }
     }
 
+    /// Returns a buffer that is being looked at, or is kept.
+    pub fn kept(&self, id: u16) -> &[u8] {
+        assert!(id < self.count, "a buffer of this ring");
+        // SAFETY: all of the buffer is within the allocation and was zeroed at first; the kernel,
+        // whose completion named it, at most reads it in order to send it, and gets it for writing
+        // only by `give_back`, which needs this borrow to have ended.
+        unsafe { std::slice::from_raw_parts(self.address(id), self.bytes as usize) }
+    }
+
+    /// Returns whether a buffer may be kept. Half of them are always left to receive into, lest
+    /// peers that do not read what they are sent stop everything.
+    pub fn may_keep(&self, id: u16) -> bool {
+        self.kept[usize::from(id)] > 0 || self.keeping < self.count / 2
+    }
+
+    /// Keeps a buffer that is being looked at, until it is unkept so often.
+    pub fn keep(&mut self, id: u16, times: u32) {
+        let kept = &mut self.kept[usize::from(id)];
+        self.keeping += u16::from(*kept == 0 && times > 0);
+        *kept += times;
+    }
+
+    /// A queue has done with a buffer that is kept.
+    pub fn unkeep(&mut self, id: u16) {
+        let kept = &mut self.kept[usize::from(id)];
+        *kept -= 1;
+        if *kept == 0 {
+            self.keeping -= 1;
+            self.give_back(id);
+        }
+    }
+
+    /// A buffer is looked at no more; unless it is kept it is the kernel's.
+    pub fn looked_at(&mut self, id: u16) {
+        if self.kept[usize::from(id)] == 0 {
+            self.give_back(id);
+        }
+    }
+
     /// Hands a buffer to the kernel.
-    pub fn give_back(&mut self, id: u16) {
+    fn give_back(&mut self, id: u16) {
         assert!(id < self.count, "a buffer of this ring");
         debug_assert!(self.given < self.count, "each buffer is given back once");
         let slot = usize::from(self.tail & (self.count - 1));
@@ -100,9 +146,9 @@ impl Arena {
         self.given -= 1;
     }
 
-    /// Returns whether every buffer is the kernel's.
+    /// Returns whether every buffer that is not kept is the kernel's.
     pub fn is_whole(&self) -> bool {
-        self.given == self.count
+        self.given + self.keeping == self.count
     }
 
     fn address(&self, id: u16) -> *mut u8 {

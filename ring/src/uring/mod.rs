@@ -1,6 +1,7 @@
 //! The driver on io_uring.
 //!
 //! - `queue`: what is shared with the kernel; the only place that gives it addresses.
+//! - `vector`: how it is told of what is to be sent.
 //! - `arena`: the buffers into which it receives.
 //!
 //! A socket has at most one operation of each kind in flight; receiving and accepting are
@@ -10,9 +11,10 @@
 
 mod arena;
 mod queue;
+mod vector;
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -21,10 +23,13 @@ use rustix::io::Errno;
 use rustix::net::Shutdown;
 
 use self::queue::{Done, Full, Name, Queue};
+use self::vector::Addresses;
+pub(crate) use self::vector::Vector;
 use crate::error::RingError;
 use crate::handler::Handler;
 use crate::io::Io;
 use crate::options::Options;
+use crate::outbox::PARTS;
 use crate::sockets::{Fin, Flight, Role, Socket};
 use crate::tell;
 use crate::timers::Alarm;
@@ -79,6 +84,7 @@ impl Uring {
         let told = watched.told;
         self.part(io);
         self.watch();
+        self.take_back(io);
         // What found no room in the queue is tried again when completions have made some.
         let hurry = told || !self.watching || !io.parting.is_empty();
         self.queue.enter(io.timeout(until, hurry))?;
@@ -125,8 +131,9 @@ impl Uring {
                     left(io, operation, token, done);
                 }
                 if let Some(buffer) = done.buffer {
-                    self.queue.arena().give_back(buffer);
+                    self.queue.arena().looked_at(buffer);
                 }
+                self.take_back(io);
             }
         }
     }
@@ -153,6 +160,13 @@ impl Uring {
             Flight::SEND => sent(io, handler, token, done.result),
             Flight::CONNECT => connected(io, handler, token, done.result),
             _ => self.accepted(io, handler, token, done),
+        }
+    }
+
+    /// Takes back the buffers that queues have done with.
+    fn take_back(&mut self, io: &mut Io) {
+        while let Some(buffer) = io.pool.returned.pop() {
+            self.queue.arena().unkeep(buffer);
         }
     }
 
@@ -208,14 +222,8 @@ impl Uring {
         if socket.flight.has(Flight::SEND) {
             return Ok(());
         }
-        if let Some(bytes) = socket.out.lend() {
-            // SAFETY: a lent chunk stays as it is until `returned`, which its completion calls,
-            // wherever the socket is by then; dropping the ring waits for it or leaks it.
-            let pushed = unsafe { self.queue.send(&socket.fd, token, bytes) };
-            if pushed.is_err() {
-                socket.out.returned();
-            }
-            pushed?;
+        if !socket.out.is_empty() {
+            self.send(token, socket)?;
             socket.flight.add(Flight::SEND);
         } else if socket.fin == Fin::Wanted {
             socket.fin = Fin::Sent;
@@ -223,6 +231,39 @@ impl Uring {
             let _broken = rustix::net::shutdown(&socket.fd, Shutdown::Write);
         }
         Ok(())
+    }
+
+    fn send(&mut self, token: Token, socket: &mut Socket) -> Result<(), Full> {
+        let mut parts = [IoSlice::new(&[]); PARTS];
+        // Each datagram is sent on its own.
+        let most = if socket.role == Role::Stream {
+            PARTS
+        } else {
+            1
+        };
+        let count = socket
+            .out
+            .parts(|id| self.queue.kept(id), &mut parts[..most]);
+        let addresses = Addresses::of(&parts[..count]);
+        let Some(vector) = socket.out.in_flight() else {
+            return Ok(());
+        };
+        let bytes = addresses.bytes;
+        // SAFETY: chunks in flight, the buffers that are kept for them, and the vector in their
+        // queue stay as they are until `returned`, which the completion calls, wherever the socket
+        // is by then; dropping the ring waits for it or leaks them.
+        let pushed = unsafe {
+            if let Some(address) = addresses.single() {
+                self.queue.send(&socket.fd, token, address, bytes)
+            } else {
+                let message = vector.message(&addresses);
+                self.queue.send_message(&socket.fd, token, message, bytes)
+            }
+        };
+        if pushed.is_err() {
+            socket.out.returned();
+        }
+        pushed
     }
 
     fn settle_receiving(&mut self, io: &mut Io, token: Token) -> Result<(), Full> {
@@ -365,9 +406,29 @@ impl Uring {
         };
         if hears {
             tell::received(io, handler, token, data);
+            match buffer {
+                Some(buffer) => self.keep(io, buffer, bytes),
+                None => tell::copy_lent(io, &[]),
+            }
         } else {
             let held = socket.held.get_or_insert_default();
             held.data.push_back(data.to_vec());
+        }
+    }
+
+    /// Keeps a buffer that was lent so long as parts of it are to be sent, or copies them.
+    fn keep(&mut self, io: &mut Io, buffer: u16, bytes: usize) {
+        let arena = self.queue.arena();
+        while let Some(borrower) = tell::next_borrower(io, &arena.kept(buffer)[..bytes]) {
+            let Some(socket) = io.sockets.get_mut(borrower) else {
+                continue;
+            };
+            if arena.may_keep(buffer) {
+                arena.keep(buffer, socket.out.keep(buffer));
+            } else {
+                let lent = &arena.kept(buffer)[..bytes];
+                socket.out.own(lent, &mut io.pool);
+            }
         }
     }
 
@@ -436,6 +497,7 @@ fn tell_held<H: Handler>(io: &mut Io, handler: &mut H, token: Token) {
         };
         if let Some(mut data) = held.data.pop_front() {
             tell::received(io, handler, token, &mut data);
+            tell::copy_lent(io, &data);
             continue;
         }
         let end = held.end;

@@ -145,6 +145,11 @@ impl Queue {
         Ok(queue)
     }
 
+    /// Returns a buffer of the arena that is kept.
+    pub fn kept(&self, id: u16) -> &[u8] {
+        self.arena.kept(id)
+    }
+
     pub fn arena(&mut self) -> &mut Arena {
         &mut self.arena
     }
@@ -176,13 +181,36 @@ impl Queue {
     /// # Safety
     /// They must be neither moved, changed nor freed until the operation's completion was taken
     /// out.
-    pub unsafe fn send(&mut self, fd: &OwnedFd, token: Token, bytes: &[u8]) -> Result<(), Full> {
+    pub unsafe fn send(
+        &mut self,
+        fd: &OwnedFd,
+        token: Token,
+        bytes: *const u8,
+        length: usize,
+    ) -> Result<(), Full> {
         // Longer ones are continued.
-        let length = u32::try_from(bytes.len()).unwrap_or(1 << 30);
-        let send =
-            opcode::Send::new(Fd(fd.as_raw_fd()), bytes.as_ptr(), length).flags(libc::MSG_NOSIGNAL);
+        let length = u32::try_from(length).unwrap_or(1 << 30);
+        let send = opcode::Send::new(Fd(fd.as_raw_fd()), bytes, length).flags(libc::MSG_NOSIGNAL);
         self.push(&send.build(), Name::Socket(Flight::SEND, token))?;
         self.sends += u32::from(length <= SMALL_SEND);
+        Ok(())
+    }
+
+    /// Sends bytes that lie in several places.
+    ///
+    /// # Safety
+    /// As of [`Queue::send`]: for the bytes, and for the message that says where they are.
+    pub unsafe fn send_message(
+        &mut self,
+        fd: &OwnedFd,
+        token: Token,
+        message: *const libc::msghdr,
+        length: usize,
+    ) -> Result<(), Full> {
+        const NO_SIGNAL: u32 = libc::MSG_NOSIGNAL as u32;
+        let send = opcode::SendMsg::new(Fd(fd.as_raw_fd()), message).flags(NO_SIGNAL);
+        self.push(&send.build(), Name::Socket(Flight::SEND, token))?;
+        self.sends += u32::from(length <= SMALL_SEND as usize);
         Ok(())
     }
 
@@ -198,7 +226,7 @@ impl Queue {
     /// An operation that names memory comes from an unsafe function, whose caller vouches for it.
     fn push(&mut self, entry: &squeue::Entry, name: Name) -> Result<(), Full> {
         let entry = entry.clone().user_data(name.bits());
-        // SAFETY: no operation but `send` names memory, and that one's caller vouches for it; the
+        // SAFETY: no operation but sends names memory, and their callers vouch for it; the
         // descriptors are open now, and the kernel holds them itself from the submission on.
         let mut pushed = unsafe { self.ring.submission().push(&entry) };
         if pushed.is_err() {
