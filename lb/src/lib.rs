@@ -8,6 +8,7 @@
 //! * [`table`]: the core, without clock and sockets: tables, pools, what follows from messages
 //! * [`policy`]: which endpoint a request goes to, and what follows from how it went
 //! * [`hub`]: the shell around it, shared by all parts
+//! * [`tls`]: certificates and sessions
 //! * [`l7`]: HTTP through pingora; [`l4`]: TCP and UDP; [`listeners`]: the ports
 //! * `feed`, `manager`: the links to agents and managers; `standalone`: the file and the checks
 //! * `stall`: sees endpoints that hang; `admin`, [`metrics`]: what it tells;
@@ -30,6 +31,7 @@ mod run;
 mod stall;
 mod standalone;
 pub mod table;
+pub mod tls;
 
 pub use config::{Config, ConfigError, RawConfig};
 pub use run::{IngressError, run};

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use ballast_link::{LinkError, Trust};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -16,11 +15,12 @@ use tokio_util::sync::CancellationToken;
 use crate::chain;
 use crate::config::{Cluster, Config, Mode, StandAlone};
 use crate::hub::Hub;
-use crate::l7::{Front, TlsError, load_tls};
+use crate::l7::Front;
 use crate::listeners::{Failures, Listeners, Shared};
 use crate::manager::{self, Follower};
 use crate::standalone::Standalone;
 use crate::table::TICK;
+use crate::tls::{Server as TlsServer, TlsError};
 use crate::{admin, feed, stall};
 
 /// How long open connections may take to end at a shutdown.
@@ -64,17 +64,18 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Ingr
     hub.observe(&config.observe).map_err(IngressError::Log)?;
     let stop = shutdown.child_token();
     let _stop_all = stop.clone().drop_guard();
-    let tls = Arc::new(ArcSwapOption::empty());
-    if let Some(files) = &config.tls {
-        tls.store(Some(load_tls(&files.certificate, &files.key)?));
+    let tls = TlsServer::new(hub.metrics.tls.clone());
+    if let Some(settings) = &config.tls {
+        tls.take(tls.load(settings)?);
     }
+    tokio::spawn(Arc::clone(&tls).follow(stop.clone()));
     let front = Front::new(Arc::clone(&hub), config.timeouts);
     let mut listeners = Listeners::new(
         Arc::clone(&hub),
         front,
         config.timeouts,
         config.bind,
-        Arc::clone(&tls),
+        tls.current(),
     );
     let ready = Arc::new(AtomicBool::new(false));
     if let Some(address) = config.admin {
@@ -123,11 +124,7 @@ async fn keep(shared: watch::Sender<Shared>, stop: CancellationToken) {
     drop(shared);
 }
 
-type StandAloneParts = (
-    Arc<Hub>,
-    Arc<ArcSwapOption<rustls::ServerConfig>>,
-    watch::Sender<Shared>,
-);
+type StandAloneParts = (Arc<Hub>, Arc<TlsServer>, watch::Sender<Shared>);
 
 fn stand_alone(
     (hub, tls, shared): StandAloneParts,

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use arc_swap::ArcSwapOption;
 use ballast_model::{AssignmentId, Generation, Health, Incarnation, Sequence, ServiceId};
 use ballast_probe::{Question, ask};
 use ballast_wire::feed::{EndpointHealth, IngressToAgent};
@@ -18,9 +17,9 @@ use tokio_util::sync::CancellationToken;
 use crate::chain;
 use crate::config::{Check, Config, Mode, NO_NODE, RawConfig, StandAlone};
 use crate::hub::{AGENT_QUEUE, Hub, wall_clock};
-use crate::l7::load_tls;
 use crate::listeners::Shared;
 use crate::table::{Feed, Session};
+use crate::tls::Server as TlsServer;
 
 /// How often the file's time and size are looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -30,7 +29,7 @@ const RENEW: Duration = Duration::from_millis(100);
 /// Serves what a file says.
 pub struct Standalone {
     hub: Arc<Hub>,
-    tls: Arc<ArcSwapOption<rustls::ServerConfig>>,
+    tls: Arc<TlsServer>,
     shared: watch::Sender<Shared>,
     session: Session,
     generation: Generation,
@@ -62,7 +61,7 @@ impl Standalone {
     pub fn new(
         hub: Arc<Hub>,
         alone: &StandAlone,
-        tls: Arc<ArcSwapOption<rustls::ServerConfig>>,
+        tls: Arc<TlsServer>,
         shared: watch::Sender<Shared>,
     ) -> Self {
         let now = hub.now();
@@ -152,10 +151,7 @@ impl Standalone {
             return;
         };
         let tls = config.tls.as_ref();
-        let tls = match tls
-            .map(|tls| load_tls(&tls.certificate, &tls.key))
-            .transpose()
-        {
+        let tls = match tls.map(|tls| self.tls.load(tls)).transpose() {
             Ok(tls) => tls,
             Err(error) => {
                 let error = chain(&error);
@@ -167,8 +163,8 @@ impl Standalone {
             tracing::error!(%error, "access log not opened, the old configuration stays");
             return;
         }
-        if tls.is_some() {
-            self.tls.store(tls);
+        if let Some(tls) = tls {
+            self.tls.take(tls);
         }
         self.take(alone);
         self.shared.send_replace(config.listen);

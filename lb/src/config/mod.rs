@@ -32,7 +32,7 @@ pub use observe::{RawAccessLog, RawTraces};
 pub use route::{RawMatch, RawRoute};
 pub use service::{Check, NO_NODE, RawCheck, RawService};
 pub use timeouts::RawTimeouts;
-pub use tls::RawTls;
+pub use tls::{RawCertificate, RawClientAuth, RawTls};
 
 use service::stable_hash;
 
@@ -95,7 +95,7 @@ pub struct RawConfig {
     pub admin: Option<String>,
     /// Threads that serve.
     pub threads: Option<usize>,
-    /// The certificate for `listen.https`.
+    /// The certificates and settings of `listen.https`.
     pub tls: Option<RawTls>,
     /// How long things may take.
     pub timeouts: RawTimeouts,
@@ -129,10 +129,10 @@ pub struct Config {
     pub threads: Option<NonZeroUsize>,
     /// How long things may take.
     pub timeouts: Timeouts,
-    /// The certificate for `listen.https`.
-    pub tls: Option<RawTls>,
     /// What is told of single requests.
     pub observe: ObserveConfig,
+    /// The certificates and settings of `listen.https`.
+    pub tls: Option<crate::tls::Settings>,
     /// Where the table comes from.
     pub mode: Mode,
 }
@@ -236,12 +236,12 @@ impl RawConfig {
             admin_said: self.admin.is_some(),
             threads: threads.transpose()?,
             timeouts: self.timeouts(stand_alone),
-            tls: self.tls.clone(),
             observe: observe::observe(
                 self.access_log.as_ref(),
                 self.request_id,
                 self.traces.as_ref(),
             )?,
+            tls: self.tls()?,
             mode: if stand_alone {
                 Mode::StandAlone(self.stand_alone()?)
             } else {

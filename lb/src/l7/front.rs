@@ -21,6 +21,8 @@ use tokio_rustls::TlsAcceptor;
 use super::tls::Decrypted;
 use super::{Balancer, Timeouts};
 use crate::hub::Hub;
+use crate::metrics::{Handshake, TlsStats};
+use crate::tls::ACME_ALPN;
 
 /// Until the first bytes of a connection, and until a TLS handshake is done.
 const FIRST_BYTES: Duration = Duration::from_mins(1);
@@ -68,6 +70,7 @@ pub struct Front {
     proxy: Arc<HttpProxy<Balancer>>,
     /// The entrances that listen.
     pub entrances: Arc<Entrances>,
+    stats: TlsStats,
     shutdown: watch::Sender<bool>,
 }
 
@@ -85,6 +88,7 @@ impl Front {
             ..ServerConf::default()
         };
         let entrances = Arc::new(Entrances::default());
+        let stats = hub.metrics.tls.clone();
         let balancer = Balancer::new(hub, timeouts, Arc::clone(&entrances));
         let mut proxy = http_proxy(&Arc::new(conf), balancer);
         let mut options = HttpServerOptions::default();
@@ -93,6 +97,7 @@ impl Front {
         Arc::new(Self {
             proxy: Arc::new(proxy),
             entrances,
+            stats,
             shutdown: watch::Sender::new(false),
         })
     }
@@ -126,13 +131,21 @@ impl Front {
         let accepted = TlsAcceptor::from(config).accept(socket);
         let stream = match tokio::time::timeout(FIRST_BYTES, accepted).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
-                tracing::debug!(%client, %error, "TLS handshake failed");
+            failed => {
+                self.stats.handshake(Handshake::Failed);
+                if let Ok(Err(error)) = failed {
+                    tracing::debug!(%client, %error, "TLS handshake failed");
+                }
                 return;
             }
-            Err(_) => return,
         };
-        let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        self.stats.handshake(Handshake::Done);
+        let protocol = stream.get_ref().1.alpn_protocol();
+        if protocol == Some(ACME_ALPN) {
+            // The certificate was the answer.
+            return;
+        }
+        let h2 = protocol == Some(b"h2");
         let virtual_socket = VirtualSocketStream::new(Box::new(Decrypted(stream)));
         let mut stream = L4Stream::from(virtual_socket);
         stream.set_socket_digest(digest);

@@ -14,4 +14,3 @@ mod upgrade;
 
 pub use balancer::{Balancer, Timeouts};
 pub use front::{Entrance, Entrances, Front};
-pub use tls::{TlsError, load_tls};

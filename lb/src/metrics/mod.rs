@@ -6,6 +6,7 @@
 mod collect;
 mod latency;
 mod service;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use prometheus_client::registry::Registry;
 pub use latency::Latency;
 pub(crate) use service::thread_number;
 pub use service::{ServiceStats, Totals, Traffic};
+pub use tls::{Handshake, TlsStats};
 
 use crate::observe::LogCounters;
 use crate::table::RouteTable;
@@ -41,6 +43,8 @@ pub struct Metrics {
     pub log: LogCounters,
     /// Requests held until an endpoint became ready.
     pub held: Counter,
+    /// What is counted of TLS.
+    pub tls: TlsStats,
 }
 
 impl Metrics {
@@ -56,6 +60,7 @@ impl Metrics {
             probes_asked: Counter::default(),
             severed: Counter::default(),
             held: Counter::default(),
+            tls: TlsStats::default(),
             registry: Registry::default(),
         };
         registry.register(
@@ -93,6 +98,7 @@ impl Metrics {
             "Lines not written to the access log: it was too slow, or failed",
             metrics.log.dropped.clone(),
         );
+        metrics.tls.register(&mut registry);
         Self {
             registry,
             ..metrics

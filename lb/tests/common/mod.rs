@@ -325,6 +325,11 @@ impl Drop for Ingress {
 impl Ingress {
     /// Starts a stand-alone one; `rest` is the file without `listen` and `admin`.
     pub async fn start(rest: &str) -> Self {
+        Self::start_with("", rest).await
+    }
+
+    /// The same with more listeners than that for HTTP: `, https: ADDRESS`.
+    pub async fn start_with(listen: &str, rest: &str) -> Self {
         let (http, admin) = (free_address(), free_address());
         let dir = tempfile::tempdir().expect("a folder");
         let file = dir.path().join("lb.yaml");
@@ -336,7 +341,7 @@ impl Ingress {
             ended: None,
             _dir: dir,
         };
-        ingress.write(rest);
+        ingress.write_with(listen, rest);
         let config = RawConfig::from_file(&ingress.file).and_then(RawConfig::validate);
         let config = config.expect("a valid file");
         let running = tokio::spawn(ballast_lb::run(config, ingress.stop.clone()));
@@ -350,8 +355,13 @@ impl Ingress {
 
     /// Writes the file anew, as an editor would: whole.
     pub fn write(&self, rest: &str) {
+        self.write_with("", rest);
+    }
+
+    /// See [`Ingress::start_with`].
+    pub fn write_with(&self, listen: &str, rest: &str) {
         let (http, admin) = (self.http, self.admin);
-        let text = format!("listen: {{ http: \"{http}\" }}\nadmin: \"{admin}\"\n{rest}");
+        let text = format!("listen: {{ http: \"{http}\"{listen} }}\nadmin: \"{admin}\"\n{rest}");
         let temporary = self.file.with_extension("new");
         std::fs::write(&temporary, text).expect("writes");
         std::fs::rename(temporary, &self.file).expect("renames");

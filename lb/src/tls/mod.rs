@@ -1,0 +1,26 @@
+//! TLS towards clients: which certificate is shown, how it is loaded, and the session itself.
+//!
+//! * `identity`: a certificate with its key, read from files
+//! * `store`: which of several is shown to whom; swapped whole while connections come in
+//! * `server`: the settings of the listener and the files they come from, followed as they change
+//! * `hello`: what a client asks for, before anything is answered
+//! * [`session`]: TLS without sockets, for the threads of the hot path
+//!
+//! Deliberately absent: early data (a replayed request is executed twice), renegotiation and
+//! anything before TLS 1.2, which the library does not have.
+
+mod hello;
+mod identity;
+mod server;
+mod session;
+#[cfg(test)]
+mod session_tests;
+mod store;
+
+pub use hello::{Hello, look};
+pub use identity::{Identity, IdentityFiles, TlsError};
+pub use server::{
+    ClientAuth, Loaded, Minimum, Server, Settings, UnknownName, cipher, cipher_names,
+};
+pub use session::{Session, SessionError};
+pub use store::{ACME_ALPN, Store};
