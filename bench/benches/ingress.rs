@@ -32,10 +32,7 @@ fn service(number: u16, endpoints: u16) -> ServiceTable {
             name: "http".to_owned(),
             protocol: Protocol::Http,
             published: None,
-            routes: vec![RouteRule {
-                host: Some(format!("s{number}.test").parse().expect("a host")),
-                path_prefix: "/".to_owned(),
-            }],
+            routes: vec![RouteRule::new(Some(format!("s{number}.test")), "/")],
             endpoints: (0..endpoints).map(endpoint).collect(),
             balance: None,
         }],

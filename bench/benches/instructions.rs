@@ -121,10 +121,7 @@ fn service(number: u16, generation: u64) -> ServiceTable {
             name: "http".to_owned(),
             protocol: Protocol::Http,
             published: None,
-            routes: vec![RouteRule {
-                host: Some(format!("s{number}.test").parse().expect("a host")),
-                path_prefix: "/".to_owned(),
-            }],
+            routes: vec![RouteRule::new(Some(format!("s{number}.test")), "/")],
             endpoints,
             balance: None,
         }],

@@ -318,10 +318,7 @@ fn web(backends: &[&Backend], protocol: Protocol, published: Option<u16>) -> Vec
             name: "http".to_owned(),
             protocol,
             published,
-            routes: vec![RouteRule {
-                host: None,
-                path_prefix: "/".to_owned(),
-            }],
+            routes: vec![RouteRule::new(None, "/")],
             endpoints,
             balance: None,
         }],

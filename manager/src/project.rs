@@ -179,6 +179,8 @@ fn routes_to(state: &State, service: &Service, port: &str) -> Vec<RouteRule> {
         .map(|route| RouteRule {
             host: route.host.clone(),
             path_prefix: route.path_prefix.clone(),
+            when: route.when.clone(),
+            then: route.then.clone(),
         })
         .collect()
 }

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AssignmentId, BalanceSpec, Generation, Health, NodeId, Protocol, ServiceId};
+use crate::{
+    AssignmentId, BalanceSpec, Generation, Health, NodeId, Protocol, RouteRule, ServiceId,
+};
 
 /// Everything an ingress needs in order to route to one service: replaced whole, never patched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,15 +36,6 @@ pub struct PortTable {
     pub endpoints: Vec<Endpoint>,
     /// How requests are spread over them; the defaults if not given.
     pub balance: Option<BalanceSpec>,
-}
-
-/// A route on the shared HTTP listeners.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct RouteRule {
-    /// Exact host, `*.suffix`, or none for any.
-    pub host: Option<String>,
-    /// Matches whole path segments.
-    pub path_prefix: String,
 }
 
 /// Address and port at which a task answers.

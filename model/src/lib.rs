@@ -30,7 +30,7 @@ pub mod units;
 pub mod view;
 
 pub use device::{Device, DeviceGrant, DeviceRequest, InvalidDevices, Socket, SocketGrant};
-pub use endpoint::{Endpoint, PortTable, RouteRule, ServiceTable, Weight, ZONE_LABEL};
+pub use endpoint::{Endpoint, PortTable, ServiceTable, Weight, ZONE_LABEL};
 pub use event::{Event, EventKind};
 pub use ids::{
     AssignmentId, ClusterId, IngressId, InvalidId, ManagerId, NodeId, ServiceId, Slot, TaskId,

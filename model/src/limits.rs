@@ -15,6 +15,21 @@ pub const NODES: usize = 10_000;
 pub const PORTS_PER_SERVICE: usize = 32;
 /// Routes of one service.
 pub const ROUTES_PER_SERVICE: usize = 128;
+/// Bytes of one path, value or other text of a route.
+pub const ROUTE_TEXT_BYTES: usize = 4096;
+/// Conditions, header changes, shares and the like of one route, each: they are looked at one by
+/// one for each request.
+pub const ROUTE_RULES: usize = 64;
+/// Sum of the weights of one split.
+pub const SPLIT_WEIGHTS: u32 = 1_000_000;
+/// Networks in the lists of one route, for the same reason.
+pub const ROUTE_NETWORKS: usize = 1024;
+/// Users with a password of one route.
+pub const ROUTE_USERS: usize = 1024;
+/// Bytes of one fixed answer's body: every ingress keeps it.
+pub const ROUTE_ANSWER_BYTES: usize = 64 * 1024;
+/// The longest span of a rate limit.
+pub const LONGEST_RATE_SPAN: Millis = Millis::from_secs(24 * 3600);
 /// Arguments of one command line, the program included.
 pub const COMMAND_ARGS: usize = 1024;
 /// Bytes of one command line or of one environment: the kernel's limit is 2 MiB for both together.

@@ -354,11 +354,10 @@ impl FromStr for RouteArg {
             ));
         }
         let (host, path) = text.split_at(text.find('/').unwrap_or(text.len()));
-        Ok(Self(RouteSpec {
-            host: (!host.is_empty() && host != "*").then(|| host.to_owned()),
-            path_prefix: if path.is_empty() { "/" } else { path }.to_owned(),
-            port: None,
-        }))
+        Ok(Self(RouteSpec::new(
+            (!host.is_empty() && host != "*").then(|| host.to_owned()),
+            if path.is_empty() { "/" } else { path },
+        )))
     }
 }
 

@@ -106,10 +106,10 @@ fn route(field: &Field<'_>, report: &mut Report) -> Option<RouteSpec> {
         let field = section.get(key)?;
         field.text(report).map(str::to_owned)
     };
+    let prefix = text("path", report).unwrap_or_else(|| "/".to_owned());
     Some(RouteSpec {
-        host: text("host", report),
-        path_prefix: text("path", report).unwrap_or_else(|| "/".to_owned()),
         port: text("port", report),
+        ..RouteSpec::new(text("host", report), prefix)
     })
 }
 

@@ -37,9 +37,6 @@ impl RawConfig {
             Some(prefix) => prefix.value.clone(),
             None => "/".to_owned(),
         };
-        Ok(RouteRule {
-            host: raw.host.clone(),
-            path_prefix,
-        })
+        Ok(RouteRule::new(raw.host.clone(), path_prefix))
     }
 }

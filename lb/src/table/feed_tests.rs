@@ -28,10 +28,7 @@ fn service(generation: u64, endpoints: Vec<Endpoint>) -> ServiceTable {
             name: "http".to_owned(),
             protocol: Protocol::Http,
             published: Some(8080),
-            routes: vec![RouteRule {
-                host: None,
-                path_prefix: "/".to_owned(),
-            }],
+            routes: vec![RouteRule::new(None, "/")],
             endpoints,
             balance: None,
         }],

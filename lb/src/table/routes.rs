@@ -158,10 +158,7 @@ mod tests {
         let mut routing = Routing::default();
         for (place, (host, path_prefix)) in rules.iter().enumerate() {
             routing.add(
-                &RouteRule {
-                    host: host.map(str::to_owned),
-                    path_prefix: (*path_prefix).to_owned(),
-                },
+                &RouteRule::new(host.map(str::to_owned), *path_prefix),
                 place,
             );
         }
@@ -215,10 +212,7 @@ mod tests {
     #[test]
     fn first_of_two_equal_routes_or_ports_stays() {
         let mut routing = routing(&[(Some("a"), "/x")]);
-        let rule = RouteRule {
-            host: Some("A".to_owned()),
-            path_prefix: "/x/".to_owned(),
-        };
+        let rule = RouteRule::new(Some("A".to_owned()), "/x/");
         assert!(!routing.add(&rule, 1));
         assert!(routing.publish(80, Protocol::Http, 0));
         assert!(!routing.publish(80, Protocol::Tcp, 1));

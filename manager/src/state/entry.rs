@@ -202,13 +202,15 @@ impl PublishedPort {
     }
 }
 
-/// Host and path of a route: leads to one service only.
+/// What a route matches: leads to one service only.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RouteKey {
     /// Lowercase host, `*.suffix`, or none for any.
     pub host: Option<String>,
     /// Path prefix without its last slash.
     pub path: String,
+    /// What else a request must be like.
+    pub when: ballast_model::RouteMatch,
 }
 
 impl RouteKey {
@@ -217,6 +219,7 @@ impl RouteKey {
         Self {
             host: route.host.as_ref().map(|host| host.to_ascii_lowercase()),
             path: route.path_prefix.trim_end_matches('/').to_owned(),
+            when: route.when.clone(),
         }
     }
 }

@@ -84,11 +84,7 @@ fn taken_port_is_refused_with_the_next_free_one() {
 #[test]
 fn route_leads_to_one_service_however_it_is_spelt() {
     let mut state = State::default();
-    let route = |host: &str, path: &str| RouteSpec {
-        host: Some(host.to_owned()),
-        path_prefix: path.to_owned(),
-        port: None,
-    };
+    let route = |host: &str, path: &str| RouteSpec::new(Some(host.to_owned()), path);
     let mut first = spec("first", 1);
     first.routes = vec![route("a.test", "/api")];
     state.apply(&create(1, first)).result.expect("free");

@@ -1,4 +1,4 @@
-//! Ports and routes: how a service is reached.
+//! Ports: where a service is reached.
 
 use std::fmt;
 use std::str::FromStr;
@@ -75,27 +75,6 @@ impl fmt::Display for Protocol {
             Self::Udp => "udp",
         })
     }
-}
-
-/// A route on the ingresses' shared HTTP listeners. The longest path prefix of the most exact
-/// host wins.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RouteSpec {
-    /// Exact host name, `*.example.test`, or none for any.
-    #[serde(default)]
-    pub host: Option<String>,
-    /// Matches whole path segments.
-    #[serde(default = "root")]
-    #[schema(example = "/")]
-    pub path_prefix: String,
-    /// The port's name; the service's first HTTP port if not given.
-    #[serde(default)]
-    pub port: Option<String>,
-}
-
-fn root() -> String {
-    "/".to_owned()
 }
 
 /// A `--publish` argument or Compose port that does not parse.

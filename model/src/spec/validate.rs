@@ -356,15 +356,8 @@ fn validate_routes(spec: &ServiceSpec) -> Result<(), InvalidSpec> {
     }
     for (place, route) in spec.routes.iter().enumerate() {
         let field = |name: &str| format!("routes[{place}].{name}");
-        if !route.path_prefix.starts_with('/') {
-            let nearest = format!("/{}", route.path_prefix);
-            let reason = "a path begins with /";
-            return Err(InvalidSpec::new(
-                field("path_prefix"),
-                reason,
-                Some(&nearest),
-            ));
-        }
+        let place_name = format!("routes[{place}]");
+        super::validate_route(&place_name, &route.path_prefix, &route.when, &route.then)?;
         if let Some(host) = &route.host {
             let rest = host.strip_prefix("*.").unwrap_or(host);
             let label = |label: &str| {

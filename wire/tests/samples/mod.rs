@@ -263,6 +263,8 @@ pub fn spec() -> ServiceSpec {
             host: Some("*.example.test".to_owned()),
             path_prefix: "/api".to_owned(),
             port: Some("http".to_owned()),
+            when: when(),
+            then: then(),
         }],
         update: UpdatePolicy {
             order: UpdateOrder::StopFirst,
@@ -270,6 +272,82 @@ pub fn spec() -> ServiceSpec {
             delay: Millis(1500),
             failure_action: UpdateFailureAction::Rollback,
         },
+    }
+}
+
+fn when() -> RouteMatch {
+    RouteMatch {
+        path: Some("/users/{id}".to_owned()),
+        methods: vec!["GET".to_owned()],
+        headers: vec![FieldMatch {
+            name: "x-canary".to_owned(),
+            exact: Some("1".to_owned()),
+            prefix: None,
+            absent: false,
+        }],
+        query: Vec::new(),
+        cookies: vec![FieldMatch {
+            name: "beta".to_owned(),
+            exact: None,
+            prefix: Some("y".to_owned()),
+            absent: true,
+        }],
+    }
+}
+
+fn then() -> RouteActions {
+    let fields = |name: &str| [(name.to_owned(), "v".to_owned())].into();
+    RouteActions {
+        rewrite: Some(Rewrite {
+            prefix: None,
+            path: Some("/v2/{id}".to_owned()),
+            host: Some("inner.test".to_owned()),
+        }),
+        redirect: Some(Redirect::default()),
+        request_headers: HeaderEdits {
+            set: fields("x-set"),
+            add: fields("x-add"),
+            remove: vec!["x-remove".to_owned()],
+        },
+        response_headers: HeaderEdits::default(),
+        split: Split {
+            to: vec![SplitTarget {
+                service: "web-next".to_owned(),
+                weight: 10,
+            }],
+            by: Some(RequestKey::Cookie("session".to_owned())),
+        },
+        mirror: Some(Mirror {
+            service: "shadow".to_owned(),
+            percent: 5,
+        }),
+        rate_limit: Some(RateLimit {
+            requests: 100,
+            per: Millis(1000),
+            burst: Some(200),
+            by: RequestKey::Client,
+        }),
+        limits: RouteLimits {
+            body: Some(Bytes(1 << 20)),
+            head: None,
+        },
+        access: Access {
+            allow: vec!["10.0.0.0/8".to_owned()],
+            deny: Vec::new(),
+            basic: Some(BasicAuth {
+                realm: "inner".to_owned(),
+                users: fields("ann"),
+            }),
+        },
+        compression: Some(Compression::default()),
+        cors: Some(Cors::default()),
+        maintenance: Some(FixedAnswer::default()),
+        fallback: None,
+        timeouts: RouteTimeouts {
+            whole: Some(Millis(30_000)),
+            ..RouteTimeouts::default()
+        },
+        grpc_web: true,
     }
 }
 
@@ -307,10 +385,15 @@ fn table() -> ServiceTable {
             name: "http".to_owned(),
             protocol: Protocol::Http,
             published: Some(8080),
-            routes: vec![RouteRule {
-                host: Some("example.test".to_owned()),
-                path_prefix: "/".to_owned(),
-            }],
+            routes: vec![
+                RouteRule::new(Some("example.test".to_owned()), "/"),
+                RouteRule {
+                    host: None,
+                    path_prefix: "/".to_owned(),
+                    when: when(),
+                    then: then(),
+                },
+            ],
             endpoints: vec![Endpoint {
                 assignment: ASSIGNMENT,
                 node: NODE,
