@@ -178,10 +178,22 @@ pub fn cpu(pid: u32) -> Option<Duration> {
 
 /// Returns the resident memory of a process in bytes; none if it has ended.
 pub fn resident_bytes(pid: u32) -> Option<u64> {
+    memory(pid, "VmRSS:")
+}
+
+/// Returns the part of its resident memory that is no file's, in bytes; none if it has ended.
+pub fn own_bytes(pid: u32) -> Option<u64> {
+    memory(pid, "RssAnon:")
+}
+
+/// Returns how many descriptors a process has open; none are seen of one that has ended.
+pub fn descriptors(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
+fn memory(pid: u32, which: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(which))?;
     let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kib * 1024)
 }

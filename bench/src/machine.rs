@@ -45,6 +45,12 @@ pub fn describe() -> Value {
     })
 }
 
+/// Returns how many descriptors a process may have open.
+pub fn descriptors() -> u64 {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current.unwrap_or(u64::from(u32::MAX))
+}
+
 /// Returns how long this thread has been on a processor: what a busy machine does not distort.
 /// Zero where the kernel does not say.
 pub fn thread_cpu() -> Duration {

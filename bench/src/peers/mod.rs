@@ -1,15 +1,19 @@
 //! Programs that we are measured with and against.
 
+mod certificate;
 mod generator;
 mod nginx;
+mod proxies;
 mod proxy;
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+pub use certificate::Certificate;
 pub use generator::{Generator, Load, Report};
-pub use nginx::Nginx;
-pub use proxy::Proxy;
+pub use nginx::{Nginx, free};
+pub use proxies::ballast_config;
+pub use proxy::{Entries, Entry, Proxy, Setup};
 
 /// Names the folder with our own programs, instead of the one that this program was built into.
 const OVERRIDE: &str = "BALLAST_BIN_DIR";

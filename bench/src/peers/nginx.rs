@@ -1,4 +1,4 @@
-//! nginx as a target and as a proxy: one process on one core.
+//! nginx as a target: one process on one core.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -28,43 +28,19 @@ impl Nginx {
     /// It is not installed, or does not come up.
     pub fn answering(body_bytes: usize, core: Option<usize>) -> Result<Self> {
         let body = "x".repeat(body_bytes);
-        Self::start(core, &format!("return 200 \"{body}\";"), "")
+        Self::start(core, &format!("return 200 \"{body}\";"))
     }
 
-    /// Starts one that passes every request on to `upstream`, over connections that it keeps.
-    ///
-    /// # Errors
-    /// It is not installed, or does not come up.
-    pub fn proxying(upstream: SocketAddr, core: Option<usize>) -> Result<Self> {
-        let location = "proxy_pass http://sink; proxy_http_version 1.1; \
-                        proxy_set_header Connection \"\"; proxy_set_header Host $host;";
-        let sink = format!(
-            "upstream sink {{ server {upstream}; keepalive 1024; \
-                            keepalive_requests 1000000000; }}"
-        );
-        Self::start(core, location, &sink)
-    }
-
-    fn start(core: Option<usize>, location: &str, more: &str) -> Result<Self> {
+    fn start(core: Option<usize>, location: &str) -> Result<Self> {
         let program = super::find("nginx").context("nginx is not installed")?;
         let folder = tempfile::tempdir().context("a folder")?;
         let (address, status) = (free()?, free()?);
-        let path = folder.path().display();
-        // One process: a worker of its own would outlive a master that is killed.
-        let config = format!(
-            "daemon off; master_process off; pid {path}/pid; error_log stderr crit;
-worker_rlimit_nofile 65536;
-events {{ worker_connections 32768; }}
-http {{
-  access_log off; keepalive_requests 1000000000; keepalive_timeout 1h; tcp_nodelay on;
-  client_body_temp_path {path}/body; proxy_temp_path {path}/proxy;
-  fastcgi_temp_path {path}/fastcgi; uwsgi_temp_path {path}/uwsgi; scgi_temp_path {path}/scgi;
-  {more}
-  server {{ listen {address} backlog=16384; location / {{ {location} }} }}
+        let http = format!(
+            "  server {{ listen {address} backlog=16384; location / {{ {location} }} }}
   server {{ listen {status}; location / {{ stub_status; }} }}
-}}
 "
         );
+        let config = config(&folder.path().display().to_string(), &http);
         let file = folder.path().join("nginx.conf");
         std::fs::write(&file, config).context("nginx.conf")?;
         let log = folder.path().join("log");
@@ -111,6 +87,24 @@ http {{
         stream.read_to_string(&mut text).context("nginx's status")?;
         requests_in(&text).with_context(|| format!("nginx's status is {text}"))
     }
+}
+
+/// Returns a configuration of one process that keeps what it writes in `folder`, and has `http` in
+/// its part of that name.
+pub fn config(folder: &str, http: &str) -> String {
+    // One process: a worker of its own would outlive a master that is killed.
+    format!(
+        "daemon off; master_process off; pid {folder}/pid; error_log stderr crit;
+worker_rlimit_nofile 65536;
+events {{ worker_connections 32768; }}
+http {{
+  access_log off; keepalive_requests 1000000000; keepalive_timeout 1h; tcp_nodelay on;
+  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+{http}}}
+"
+    )
 }
 
 /// Reads `server accepts handled requests\n A H R` out of what `stub_status` says.

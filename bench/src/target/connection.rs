@@ -10,10 +10,7 @@ const HEAD_BYTES: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
-    /// The part of a head that has come so far.
-    head: Vec<u8>,
-    /// Bytes of a body that are still to come.
-    body: usize,
+    requests: Requests,
     /// Responses that are to be written, the first of them from [`Self::written`] on.
     due: usize,
     written: usize,
@@ -30,8 +27,7 @@ impl Connection {
     pub fn new(stream: TcpStream) -> Self {
         Self {
             stream,
-            head: Vec::new(),
-            body: 0,
+            requests: Requests::default(),
             due: 0,
             written: 0,
             awaits: false,
@@ -56,10 +52,45 @@ impl Connection {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
             Err(_) => return Err(Gone),
         };
-        self.take(&buffer[..count])
+        self.requests.take(&buffer[..count])
     }
 
-    fn take(&mut self, mut bytes: &[u8]) -> Result<usize, Gone> {
+    /// Adds `count` responses to what is to be written.
+    pub fn owe(&mut self, count: usize) {
+        self.due += count;
+    }
+
+    /// Writes what it owes, as far as the kernel takes it; returns how many responses are out, and
+    /// whether more is to be written.
+    pub fn write(&mut self, response: &[u8]) -> Result<(usize, bool), Gone> {
+        let before = self.due;
+        while self.due > 0 {
+            match self.stream.write(&response[self.written..]) {
+                Ok(count) => self.written += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => return Err(Gone),
+            }
+            if self.written == response.len() {
+                self.written = 0;
+                self.due -= 1;
+            }
+        }
+        Ok((before - self.due, self.due > 0))
+    }
+}
+
+/// How far the requests of a connection have been read.
+#[derive(Debug, Default)]
+pub struct Requests {
+    /// The part of a head that has come so far.
+    head: Vec<u8>,
+    /// Bytes of a body that are still to come.
+    body: usize,
+}
+
+impl Requests {
+    /// Reads what has come; returns how many requests it completes.
+    pub fn take(&mut self, mut bytes: &[u8]) -> Result<usize, Gone> {
         let mut complete = 0;
         while !bytes.is_empty() {
             if self.body > 0 {
@@ -91,29 +122,6 @@ impl Connection {
             complete += usize::from(self.body == 0);
         }
         Ok(complete)
-    }
-
-    /// Adds `count` responses to what is to be written.
-    pub fn owe(&mut self, count: usize) {
-        self.due += count;
-    }
-
-    /// Writes what it owes, as far as the kernel takes it; returns how many responses are out, and
-    /// whether more is to be written.
-    pub fn write(&mut self, response: &[u8]) -> Result<(usize, bool), Gone> {
-        let before = self.due;
-        while self.due > 0 {
-            match self.stream.write(&response[self.written..]) {
-                Ok(count) => self.written += count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(_) => return Err(Gone),
-            }
-            if self.written == response.len() {
-                self.written = 0;
-                self.due -= 1;
-            }
-        }
-        Ok((before - self.due, self.due > 0))
     }
 }
 

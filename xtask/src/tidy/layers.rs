@@ -62,6 +62,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "ballast-scheduler",
             "ballast-simulate",
             "ballast-loadgen",
+            "ballast-ring",
         ],
     ),
     (
