@@ -18,6 +18,12 @@ use crate::sockets::{Fin, Role, Socket, Sockets};
 use crate::timers::{Alarm, Timers};
 use crate::token::{Timer, Token};
 
+/// What is worth a large buffer.
+const MUCH: usize = 8 << 10;
+/// How many small pieces come one after the other until a stream that brought large ones gets small
+/// buffers again: it changes for a cancellation each time.
+pub(crate) const PATIENCE: u8 = 16;
+
 /// The sockets and timers of a ring.
 ///
 /// Nothing here waits or fails late: an operation notes what is wanted, the turn does it, and the
@@ -132,6 +138,20 @@ impl Io {
         self.want(token, |socket| {
             let change = !socket.receiving && !socket.ended && socket.role != Role::Listener;
             socket.receiving |= change;
+            change
+        });
+    }
+
+    /// Says that so many bytes are about to come, so that a driver that receives into small buffers
+    /// by default (io_uring) takes large ones, of 64 KiB (`Options::large_buffers`), from now on. It finds out by itself
+    /// when a small one is full, and that it was enough when what comes is small again; a hint in
+    /// time, when a large answer is asked for, saves the first of many small pieces.
+    pub fn expect(&mut self, token: Token, bytes: usize) {
+        self.want(token, |socket| {
+            let change = bytes >= MUCH && socket.role == Role::Stream && socket.patience == 0;
+            if bytes >= MUCH {
+                socket.patience = PATIENCE;
+            }
             change
         });
     }

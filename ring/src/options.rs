@@ -40,6 +40,9 @@ pub struct Options {
     pub buffers: u16,
     /// Bytes of one such buffer. Longer datagrams are cut to it.
     pub buffer_bytes: u32,
+    /// Buffers of 64 KiB for streams that bring much; a power of two, at most 4,096, or none. Their
+    /// memory is taken when they are first needed. epoll needs none.
+    pub large_buffers: u16,
     /// The most sockets at a time, at most 2^24. Memory is taken as they come.
     pub sockets: u32,
     /// Waiting for company; by default there is none.
@@ -53,6 +56,7 @@ impl Default for Options {
             entries: 256,
             buffers: 256,
             buffer_bytes: 4096,
+            large_buffers: 64,
             sockets: 65_536,
             batch: None,
         }
@@ -62,6 +66,8 @@ impl Default for Options {
 impl Options {
     /// The most buffers that a kernel takes.
     const MOST_BUFFERS: u16 = 32_768;
+    /// 256 MiB of large buffers.
+    const MOST_LARGE: u16 = 4096;
     /// The most operations at a time that a kernel takes.
     const MOST_ENTRIES: u32 = 32_768;
 
@@ -78,6 +84,12 @@ impl Options {
             (
                 (1..=1 << 30).contains(&self.buffer_bytes),
                 "buffer_bytes must be 1 to 2^30",
+            ),
+            (
+                self.large_buffers == 0
+                    || self.large_buffers.is_power_of_two()
+                        && self.large_buffers <= Self::MOST_LARGE,
+                "large_buffers must be 0 or a power of two up to 4096",
             ),
             (
                 (1..=1 << INDEX_BITS).contains(&self.sockets),

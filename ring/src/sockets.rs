@@ -35,7 +35,15 @@ impl Flight {
     pub const SEND: Flight = Flight(2);
     pub const CONNECT: Flight = Flight(4);
     pub const ACCEPT: Flight = Flight(8);
-    pub const EACH: [Flight; 4] = [Self::RECEIVE, Self::SEND, Self::CONNECT, Self::ACCEPT];
+    /// Receiving once, into a large buffer.
+    pub const RECEIVE_MUCH: Flight = Flight(16);
+    pub const EACH: [Flight; 5] = [
+        Self::RECEIVE,
+        Self::SEND,
+        Self::CONNECT,
+        Self::ACCEPT,
+        Self::RECEIVE_MUCH,
+    ];
 
     pub fn has(self, operation: Flight) -> bool {
         self.0 & operation.0 != 0
@@ -97,6 +105,8 @@ pub(crate) struct Socket {
     pub cancelling: Flight,
     /// io_uring: what came while the socket was paused.
     pub held: Option<Box<Held>>,
+    /// io_uring: how many more small pieces are received into large buffers.
+    pub patience: u8,
     /// epoll: bytes, an end or an error may be there to be read.
     pub readable: bool,
     /// epoll: the peer has ended or broken the connection, so that a short read is not the last.
@@ -124,6 +134,7 @@ impl Socket {
             flight: Flight::NONE,
             cancelling: Flight::NONE,
             held: None,
+            patience: 0,
             readable: false,
             hung_up: false,
             writable: true,

@@ -456,6 +456,10 @@ fn options_that_cannot_be_are_refused() {
         ..Options::default()
     }));
     assert!(refused(Options {
+        large_buffers: 3,
+        ..Options::default()
+    }));
+    assert!(refused(Options {
         sockets: (1 << 24) + 1,
         ..Options::default()
     }));

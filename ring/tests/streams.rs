@@ -231,6 +231,39 @@ on_both! {
         assert_eq!(log.bytes(token).len(), written);
     }
 
+    fn much_comes_in_large_pieces_when_it_is_expected_or_usual(options) {
+        for hint in [true, false] {
+            let mut ring = ring(&options);
+            let mut log = Log::default();
+            let (token, mut outside) = pair(&mut ring);
+            ring.io().receive(token);
+            idle(&mut ring, &mut log);
+            if hint {
+                ring.io().expect(token, 1 << 20);
+                idle(&mut ring, &mut log);
+            }
+            let mut written = 0;
+            // Without a hint the first ones come in small pieces.
+            until(&mut ring, &mut log, |_, log| {
+                if log.bytes(token).len() == written {
+                    outside.write_all(&[7; 60_000]).expect("there is room");
+                    written += 60_000;
+                }
+                log.count(|event| matches!(event, Event::Received(_, data) if data.len() > 20_000)) > 0
+            });
+            if hint {
+                assert!(!log.events.iter().any(|event| matches!(event, Event::Received(_, data) if data.len() == 4096)));
+            }
+            // And small ones are received as ever.
+            for size in 1..50 {
+                until(&mut ring, &mut log, |_, log| log.bytes(token).len() == written);
+                outside.write_all(&vec![7; size]).expect("there is room");
+                written += size;
+            }
+            until(&mut ring, &mut log, |_, log| log.bytes(token).len() == written);
+        }
+    }
+
     fn pause_within_a_callback_is_the_last_callback(options) {
         /// Pauses at the first byte.
         #[derive(Default)]
@@ -284,7 +317,13 @@ on_both! {
 
     fn tiny_rings_and_buffers_echo_all_the_same(options) {
         // Submissions and completions overflow, and buffers are exhausted all the time.
-        let options = ballast_ring::Options { entries: 1, buffers: 1, buffer_bytes: 64, ..options };
+        let options = ballast_ring::Options {
+            entries: 1,
+            buffers: 1,
+            buffer_bytes: 64,
+            large_buffers: 0,
+            ..options
+        };
         let mut ring = ring(&options);
         let echo = echoing(&mut ring, |address| {
             let mut streams: Vec<_> = (0..30)

@@ -8,8 +8,6 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
 
-/// The group of the one buffer ring that there is.
-pub(crate) const GROUP: u16 = 0;
 /// What the kernel wants the ring of entries to be aligned to.
 const PAGE: usize = 4096;
 
@@ -23,6 +21,8 @@ const PAGE: usize = 4096;
 pub(crate) struct Arena {
     entries: NonNull<BufRingEntry>,
     memory: NonNull<u8>,
+    /// By which the kernel knows them.
+    group: u16,
     count: u16,
     /// Bytes of each buffer.
     bytes: u32,
@@ -38,10 +38,11 @@ pub(crate) struct Arena {
 impl Arena {
     /// Returns `count` buffers, a power of two, of `bytes` each, all of which are the kernel's as
     /// soon as they are registered.
-    pub fn new(count: u16, bytes: u32) -> Arena {
+    pub fn new(group: u16, count: u16, bytes: u32) -> Arena {
         let mut arena = Arena {
             entries: allocate(entries_layout(count)).cast(),
             memory: allocate(memory_layout(count, bytes)),
+            group,
             count,
             bytes,
             tail: 0,
@@ -63,7 +64,12 @@ impl Arena {
     pub unsafe fn register(&self, submitter: &Submitter<'_>) -> io::Result<()> {
         let address = self.entries.as_ptr() as u64;
         // SAFETY: the entries are `count` long, aligned to a page, and live as the caller promises.
-        unsafe { submitter.register_buf_ring_with_flags(address, self.count, GROUP, 0) }
+        unsafe { submitter.register_buf_ring_with_flags(address, self.count, self.group, 0) }
+    }
+
+    /// Returns the bytes of each buffer.
+    pub fn bytes(&self) -> usize {
+        self.bytes as usize
     }
 
     /// Returns the first `length` bytes of a buffer that a completion has just named.

@@ -2,7 +2,7 @@
 //!
 //! - `queue`: what is shared with the kernel; the only place that gives it addresses.
 //! - `vector`: how it is told of what is to be sent.
-//! - `arena`: the buffers into which it receives.
+//! - `arena`: buffers into which it receives; `arenas`: small and large ones.
 //!
 //! A socket has at most one operation of each kind in flight; receiving and accepting are
 //! operations of many shots. A socket that is closed leaves its slot at once and waits aside, with
@@ -10,6 +10,7 @@
 //! slot and generation, so that a late one finds it there and never the next socket in the slot.
 
 mod arena;
+mod arenas;
 mod queue;
 mod vector;
 
@@ -27,7 +28,7 @@ use self::vector::Addresses;
 pub(crate) use self::vector::Vector;
 use crate::error::RingError;
 use crate::handler::Handler;
-use crate::io::Io;
+use crate::io::{Io, PATIENCE};
 use crate::options::Options;
 use crate::outbox::PARTS;
 use crate::sockets::{Fin, Flight, Role, Socket};
@@ -95,7 +96,7 @@ impl Uring {
             self.dispatch(io, handler, done);
         }
         self.done = done;
-        debug_assert!(self.queue.arena().is_whole(), "all buffers are back");
+        debug_assert!(self.queue.arenas().are_whole(), "all buffers are back");
         io.timers.expire(io.now);
         while let Some(alarm) = io.timers.pop() {
             match alarm {
@@ -131,7 +132,8 @@ impl Uring {
                     left(io, operation, token, done);
                 }
                 if let Some(buffer) = done.buffer {
-                    self.queue.arena().looked_at(buffer);
+                    let (arena, id) = self.queue.arena_of(buffer);
+                    arena.looked_at(id);
                 }
                 self.take_back(io);
             }
@@ -156,7 +158,7 @@ impl Uring {
             io.mark(token);
         }
         match operation {
-            Flight::RECEIVE => self.received(io, handler, token, done),
+            Flight::RECEIVE | Flight::RECEIVE_MUCH => self.received(io, handler, token, done),
             Flight::SEND => sent(io, handler, token, done.result),
             Flight::CONNECT => connected(io, handler, token, done.result),
             _ => self.accepted(io, handler, token, done),
@@ -166,7 +168,8 @@ impl Uring {
     /// Takes back the buffers that queues have done with.
     fn take_back(&mut self, io: &mut Io) {
         while let Some(buffer) = io.pool.returned.pop() {
-            self.queue.arena().unkeep(buffer);
+            let (arena, id) = self.queue.arena_of(buffer);
+            arena.unkeep(id);
         }
     }
 
@@ -241,9 +244,10 @@ impl Uring {
         } else {
             1
         };
-        let count = socket
-            .out
-            .parts(|id| self.queue.kept(id), &mut parts[..most]);
+        let count = socket.out.parts(
+            |buffer| self.queue.arenas().kept(buffer),
+            &mut parts[..most],
+        );
         let addresses = Addresses::of(&parts[..count]);
         let Some(vector) = socket.out.in_flight() else {
             return Ok(());
@@ -272,13 +276,24 @@ impl Uring {
         };
         let over = socket.held.as_ref().is_some_and(|held| held.end.is_some());
         let wanted = socket.receiving && !over && !socket.ended;
-        if wanted && !socket.flight.has(Flight::RECEIVE) {
-            self.queue.receive(&socket.fd, token)?;
-            socket.flight.add(Flight::RECEIVE);
+        let much = socket.patience > 0 && self.queue.has_large();
+        let flight = socket.flight;
+        if wanted && !flight.has(Flight::RECEIVE) && !flight.has(Flight::RECEIVE_MUCH) {
+            if much {
+                self.queue.receive_much(&socket.fd, token)?;
+                socket.flight.add(Flight::RECEIVE_MUCH);
+            } else {
+                self.queue.receive(&socket.fd, token)?;
+                socket.flight.add(Flight::RECEIVE);
+            }
         }
         // After a failed send, what is there is received, and then no more is waited for.
-        if !wanted || socket.broken.is_some() {
-            return self.cancel(token, socket, Flight::RECEIVE);
+        let over = !wanted || socket.broken.is_some();
+        if over || much {
+            self.cancel(token, socket, Flight::RECEIVE)?;
+        }
+        if over {
+            self.cancel(token, socket, Flight::RECEIVE_MUCH)?;
         }
         Ok(())
     }
@@ -370,9 +385,25 @@ impl Uring {
         };
         match done.result {
             Ok(0) if socket.role == Role::Stream => ended(io, handler, token, Ok(())),
-            Ok(bytes) => self.give(io, handler, token, done.buffer, bytes as usize),
+            Ok(bytes) => {
+                let bytes = bytes as usize;
+                let before = socket.patience;
+                if self.queue.arenas().is_much(bytes) && socket.role == Role::Stream {
+                    socket.patience = PATIENCE;
+                    if before == 0 {
+                        io.mark(token);
+                    }
+                } else {
+                    socket.patience = before.saturating_sub(1);
+                }
+                self.give(io, handler, token, done.buffer, bytes);
+            }
             // Buffers have run out for the moment, or it was cancelled, and is wanted again.
             Err(Errno::NOBUFS | Errno::CANCELED | Errno::INTR | Errno::AGAIN) => {
+                if done.result == Err(Errno::NOBUFS) {
+                    // Small ones may be left.
+                    socket.patience = 0;
+                }
                 if let Some(errno) = socket.broken
                     && done.result != Err(Errno::NOBUFS)
                 {
@@ -401,7 +432,10 @@ impl Uring {
         };
         // An empty datagram comes without a buffer.
         let data = match buffer {
-            Some(buffer) => self.queue.arena().lent(buffer, bytes),
+            Some(buffer) => {
+                let (arena, id) = self.queue.arena_of(buffer);
+                arena.lent(id, bytes)
+            }
             None => &mut [],
         };
         if hears {
@@ -418,15 +452,15 @@ impl Uring {
 
     /// Keeps a buffer that was lent so long as parts of it are to be sent, or copies them.
     fn keep(&mut self, io: &mut Io, buffer: u16, bytes: usize) {
-        let arena = self.queue.arena();
-        while let Some(borrower) = tell::next_borrower(io, &arena.kept(buffer)[..bytes]) {
+        let (arena, id) = self.queue.arena_of(buffer);
+        while let Some(borrower) = tell::next_borrower(io, &arena.kept(id)[..bytes]) {
             let Some(socket) = io.sockets.get_mut(borrower) else {
                 continue;
             };
-            if arena.may_keep(buffer) {
-                arena.keep(buffer, socket.out.keep(buffer));
+            if arena.may_keep(id) {
+                arena.keep(id, socket.out.keep(buffer));
             } else {
-                let lent = &arena.kept(buffer)[..bytes];
+                let lent = &arena.kept(id)[..bytes];
                 socket.out.own(lent, &mut io.pool);
             }
         }

@@ -1,7 +1,6 @@
 //! The queues that are shared with the kernel, and the names of operations in them.
 
 use std::io;
-use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -9,7 +8,8 @@ use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 use rustix::io::Errno;
 
-use super::arena::{Arena, GROUP};
+use super::arena::Arena;
+use super::arenas::{self, Arenas};
 use crate::error::RingError;
 use crate::options::{Batch, Options};
 use crate::sockets::Flight;
@@ -79,11 +79,16 @@ pub(crate) struct Done {
 impl Done {
     fn new(entry: &cqueue::Entry) -> Done {
         let result = u32::try_from(entry.result());
+        let name = Name::from_bits(entry.user_data());
+        let group = match name {
+            Name::Socket(Flight::RECEIVE_MUCH, _) => arenas::LARGE,
+            _ => arenas::SMALL,
+        };
         Done {
-            name: Name::from_bits(entry.user_data()),
+            name,
             result: result.map_err(|_| Errno::from_raw_os_error(-entry.result())),
             more: cqueue::more(entry.flags()),
-            buffer: cqueue::buffer_select(entry.flags()),
+            buffer: cqueue::buffer_select(entry.flags()).map(|id| arenas::number(group, id)),
         }
     }
 
@@ -108,7 +113,7 @@ pub(crate) struct Full;
 /// The rings of submissions and completions, and the memory that the kernel receives into.
 pub(crate) struct Queue {
     ring: IoUring,
-    arena: ManuallyDrop<Arena>,
+    arenas: Arenas,
     /// Operations whose last completion was not taken out yet.
     flying: usize,
     batch: Option<Batch>,
@@ -129,29 +134,32 @@ impl Queue {
             .setup_cqsize(options.entries.next_power_of_two() * COMPLETIONS)
             .build(options.entries)
             .map_err(|error| RingError::at("io_uring_setup", error))?;
-        let arena = Arena::new(options.buffers, options.buffer_bytes);
-        let mut queue = Queue {
+        let arenas = Arenas::new(&ring.submitter(), options)
+            .map_err(|error| RingError::at("io_uring_register (buffer ring)", error))?;
+        let knows_min_wait = ring.params().is_feature_min_timeout();
+        let queue = Queue {
             ring,
-            arena: ManuallyDrop::new(arena),
+            arenas,
             flying: 0,
             batch: options.batch,
-            knows_min_wait: false,
+            knows_min_wait,
             sends: 0,
         };
-        // SAFETY: `drop` frees the arena only after it was unregistered with nothing in flight.
-        unsafe { queue.arena.register(&queue.ring.submitter()) }
-            .map_err(|error| RingError::at("io_uring_register (buffer ring)", error))?;
-        queue.knows_min_wait = queue.ring.params().is_feature_min_timeout();
         Ok(queue)
     }
 
-    /// Returns a buffer of the arena that is kept.
-    pub fn kept(&self, id: u16) -> &[u8] {
-        self.arena.kept(id)
+    pub fn arenas(&self) -> &Arenas {
+        &self.arenas
     }
 
-    pub fn arena(&mut self) -> &mut Arena {
-        &mut self.arena
+    /// Returns the arena that has a buffer, and its number there.
+    pub fn arena_of(&mut self, buffer: u16) -> (&mut Arena, u16) {
+        self.arenas.of(buffer)
+    }
+
+    /// Returns whether there are large buffers.
+    pub fn has_large(&mut self) -> bool {
+        self.arenas.has_large(&self.ring.submitter())
     }
 
     /// Starts to tell when `fd` is readable, again and again.
@@ -172,8 +180,17 @@ impl Queue {
     }
 
     pub fn receive(&mut self, fd: &OwnedFd, token: Token) -> Result<(), Full> {
-        let receive = opcode::RecvMulti::new(Fd(fd.as_raw_fd()), GROUP);
+        let receive = opcode::RecvMulti::new(Fd(fd.as_raw_fd()), arenas::SMALL);
         self.push(&receive.build(), Name::Socket(Flight::RECEIVE, token))
+    }
+
+    /// Receives once, into a large buffer; it is chosen when there is something to receive.
+    pub fn receive_much(&mut self, fd: &OwnedFd, token: Token) -> Result<(), Full> {
+        let receive = opcode::Recv::new(Fd(fd.as_raw_fd()), std::ptr::null_mut(), 0)
+            .buf_group(arenas::LARGE)
+            .build()
+            .flags(squeue::Flags::BUFFER_SELECT);
+        self.push(&receive, Name::Socket(Flight::RECEIVE_MUCH, token))
     }
 
     /// Sends bytes.
@@ -226,7 +243,7 @@ impl Queue {
     /// An operation that names memory comes from an unsafe function, whose caller vouches for it.
     fn push(&mut self, entry: &squeue::Entry, name: Name) -> Result<(), Full> {
         let entry = entry.clone().user_data(name.bits());
-        // SAFETY: no operation but sends names memory, and their callers vouch for it; the
+        // SAFETY: no operation but sends names memory of the user's, and their callers vouch for it; the
         // descriptors are open now, and the kernel holds them itself from the submission on.
         let mut pushed = unsafe { self.ring.submission().push(&entry) };
         if pushed.is_err() {
@@ -299,8 +316,8 @@ impl Queue {
             if !done.more && done.name != Name::Cancel {
                 self.flying -= 1;
             }
-            if done.buffer.is_some() {
-                self.arena.taken();
+            if let Some(buffer) = done.buffer {
+                self.arenas.of(buffer).0.taken();
             }
             into.push(done);
         }
@@ -329,12 +346,9 @@ impl Queue {
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        let unused = self.quiesce();
-        let unregistered = self.ring.submitter().unregister_buf_ring(GROUP);
-        if unused && unregistered.is_ok() {
-            // SAFETY: it is not used after this, and the kernel has given it up. Otherwise it is
-            // better lost than written to by the kernel when it is something else.
-            unsafe { ManuallyDrop::drop(&mut self.arena) };
+        if self.quiesce() {
+            // SAFETY: nothing is in flight, as was just seen, and nothing is begun any more.
+            unsafe { self.arenas.release(&self.ring.submitter()) };
         }
     }
 }
