@@ -59,6 +59,7 @@ const WORDS: &[&str] = &[
     "content-length: 5\r\n",
     "Content-Length: 0\r\n",
     "content-length",
+    "content-length: 05\r\n",
     "Content_Length",
     "5",
     "05",
@@ -147,7 +148,7 @@ const REQUESTS: &[&str] = &[
     "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
     "POST /a?b HTTP/1.1\r\nhost: a:80\r\ncontent-length: 5\r\n\r\nhello",
     "PUT http://a/b HTTP/1.1\r\nhost: A\r\ntransfer-encoding: chunked\r\nTE: trailers\r\n\r\n0\r\n\r\n",
-    "\r\nGET /x HTTP/1.0\r\nconnection: keep-alive, x\r\nx: \ty \r\n\r\n",
+    "\r\nGET /x HTTP/1.0\r\nconnection: keep-alive, x\r\nX: \ty \r\n\r\n",
     "OPTIONS * HTTP/1.1\r\nconnection: upgrade\r\nupgrade: h2c\r\nhost: [::1]:1\r\n\r\n",
     "CONNECT a:443 HTTP/1.1\r\nhost: a:443\r\nexpect: 100-continue\r\n\r\n",
 ];

@@ -134,22 +134,25 @@ fn version_2_that_contradicts_itself_is_refused() {
 /// The checksum was computed by another implementation (Python's `crc32c` recipe, bit by bit).
 #[test]
 fn a_checksum_is_held() {
-    const CHECKSUM: u32 = 0xe916_6d07;
+    const CHECKSUM: u32 = 0x9690_6c2e;
     let rest = [
         &[127, 0, 0, 1, 127, 0, 0, 1, 0, 1, 0, 2][..],
-        &[0x03, 0, 4, 0, 0, 0, 0],
+        &[0x03, 0, 4, 0, 0, 0, 0, 0x05, 0, 1, 9],
     ];
     let mut bytes = v2(0x21, 0x11, &rest.concat());
     assert_eq!(parse(&bytes), Err(ProxyError::Checksum));
-    let at = bytes.len() - 4;
-    bytes[at..].copy_from_slice(&CHECKSUM.to_be_bytes());
+    let at = bytes.len() - 8;
+    bytes[at..at + 4].copy_from_slice(&CHECKSUM.to_be_bytes());
     let header = parse(&bytes).expect("a header").expect("whole");
     assert_eq!(
         header.addresses,
         Some(addresses("127.0.0.1:1", "127.0.0.1:2"))
     );
-    bytes[16] ^= 1;
-    assert_eq!(parse(&bytes), Err(ProxyError::Checksum));
+    for changed in [16, bytes.len() - 1] {
+        bytes[changed] ^= 1;
+        assert_eq!(parse(&bytes), Err(ProxyError::Checksum));
+        bytes[changed] ^= 1;
+    }
 }
 
 fn any_address() -> impl Strategy<Value = SocketAddr> {

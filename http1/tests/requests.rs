@@ -25,7 +25,7 @@ fn with(lines: &str) -> Vec<u8> {
 #[test]
 fn a_request_is_read_in_place() {
     let bytes = b"POST /a/b?c=d&e?f HTTP/1.1\r\nHost: example.test:8080\r\nContent-Length: 3\r\n\
-                  X-Some:  one two\t \r\nEmpty:\r\nCONNECTION: keep-alive, X-Some\r\n\r\nabc";
+                  X-Some:  one two\t \r\nEmpty:\r\nCONNECTION: keep-alive, x-sOME\r\n\r\nabc";
     let mut scratch = Scratch::default();
     let request = parse_request(bytes, &mut scratch, &Limits::default());
     let request = request.expect("well-formed").expect("whole");
