@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use ballast_model::{Millis, NodeId, Timestamp};
+use ballast_ring::Waker;
 use ballast_wire::feed::IngressToAgent;
 use dashmap::DashMap;
 use tokio::sync::{Notify, mpsc, watch};
@@ -35,6 +36,8 @@ pub struct Hub {
     agents: DashMap<NodeId, mpsc::Sender<IngressToAgent>>,
     active: AtomicUsize,
     held: AtomicUsize,
+    /// Rings that are woken for each new table.
+    rings: Mutex<Vec<Waker>>,
     /// Wakes the watch over stalls when the first request comes.
     pub busy: Notify,
     /// What is counted.
@@ -55,6 +58,16 @@ impl Drop for Active {
     }
 }
 
+/// A place among those that wait for an endpoint, for as long as it lives.
+#[derive(Debug)]
+pub struct Place(Arc<Hub>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.held.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Hub {
     /// Makes one with an empty table.
     pub fn new() -> Arc<Self> {
@@ -70,6 +83,7 @@ impl Hub {
             agents: DashMap::new(),
             active: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
+            rings: Mutex::default(),
             busy: Notify::new(),
             metrics,
         })
@@ -88,6 +102,33 @@ impl Hub {
     /// Returns the current moment.
     pub fn now(&self) -> Moment {
         Moment(u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// Returns the moment of an instant, zero for one before the start.
+    pub fn moment(&self, at: Instant) -> Moment {
+        let since = at.saturating_duration_since(self.start);
+        Moment(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// Returns the current table for a short look: cheaper than [`Hub::table`], and not to be kept.
+    pub fn current(&self) -> Guard<Arc<RouteTable>> {
+        self.table.load()
+    }
+
+    /// Wakes a ring for each new table from now on.
+    pub fn watch_tables(&self, ring: Waker) {
+        let mut rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
+        rings.push(ring);
+    }
+
+    /// Takes a place among those that wait for an endpoint, if there is one.
+    pub fn hold(self: &Arc<Self>) -> Option<Place> {
+        if self.held.fetch_add(1, Ordering::Relaxed) >= HELD_MAX {
+            self.held.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        self.metrics.held.inc();
+        Some(Place(Arc::clone(self)))
     }
 
     /// Returns the current table.
@@ -151,6 +192,8 @@ impl Hub {
         }
         if changed {
             self.version.send_modify(|version| *version += 1);
+            let rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
+            rings.iter().for_each(Waker::wake);
         }
         if effects.routing_changed {
             self.routing.send_modify(|version| *version += 1);

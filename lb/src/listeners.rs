@@ -9,13 +9,14 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use ballast_model::Protocol;
 use tokio::net::{TcpListener, TcpSocket, UdpSocket};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::hub::Hub;
 use crate::l4;
+use crate::l7::h1::{HANDOFF_MAX, ListenId, Setup, Threads, serve_handed_over};
 use crate::l7::{Entrance, Front, Timeouts};
 
 /// Connections that wait to be accepted on one port; past it clients try again.
@@ -47,9 +48,12 @@ enum Serve {
     Udp(u16),
 }
 
-struct Running {
-    stop: CancellationToken,
-    task: JoinHandle<()>,
+/// What serves an address.
+enum Running {
+    /// A task of the runtime.
+    Task(CancellationToken, JoinHandle<()>),
+    /// The threads of the hot path.
+    Hot(ListenId),
 }
 
 /// Everything that listens.
@@ -60,30 +64,41 @@ pub struct Listeners {
     /// The address for published ports.
     bind: IpAddr,
     tls: Arc<ArcSwapOption<rustls::ServerConfig>>,
+    hot: Threads,
     running: BTreeMap<(SocketAddr, Serve), Running>,
     connections: TaskTracker,
     failures: watch::Sender<Failures>,
 }
 
 impl Listeners {
-    /// Makes one that listens on nothing yet.
+    /// Makes one that listens on nothing yet, and starts the threads of the hot path.
+    ///
+    /// # Errors
+    /// The system gives no threads, or not what drives them.
     pub fn new(
         hub: Arc<Hub>,
         front: Arc<Front>,
         timeouts: Timeouts,
         bind: IpAddr,
         tls: Arc<ArcSwapOption<rustls::ServerConfig>>,
-    ) -> Self {
-        Self {
+        setup: Setup,
+    ) -> io::Result<Self> {
+        let connections = TaskTracker::new();
+        let (handoff, given) = mpsc::channel(HANDOFF_MAX);
+        let hot = Threads::start(&hub, timeouts, setup, &handoff)?;
+        let serve = serve_handed_over(Arc::clone(&front), connections.clone(), given);
+        tokio::spawn(serve);
+        Ok(Self {
             hub,
             front,
             timeouts,
             bind,
             tls,
+            hot,
             running: BTreeMap::new(),
-            connections: TaskTracker::new(),
+            connections,
             failures: watch::Sender::new(Failures::new()),
-        }
+        })
     }
 
     /// Returns the ports that cannot be listened on, as they change.
@@ -126,16 +141,28 @@ impl Listeners {
             self.reconcile(now).await;
         }
         for running in std::mem::take(&mut self.running).into_values() {
-            end(running).await;
+            self.end(running).await;
         }
         self.front.close().await;
         self.connections.close();
-        if tokio::time::timeout(grace, self.connections.wait())
-            .await
-            .is_err()
-        {
+        let others = tokio::time::timeout(grace, self.connections.wait());
+        let (drained, others) = tokio::join!(self.hot.drain(grace), others);
+        if !drained || others.is_err() {
             let open = self.connections.len();
             tracing::info!(open, "connections did not end in time");
+        }
+    }
+
+    /// Stops one listener and waits until its socket is closed, so that the port can be bound
+    /// again.
+    async fn end(&self, running: Running) {
+        match running {
+            Running::Hot(id) => self.hot.unlisten(id).await,
+            Running::Task(stop, task) => {
+                stop.cancel();
+                // It fails only if the task panicked, and then the socket is closed as well.
+                let _ = task.await;
+            }
         }
     }
 
@@ -157,7 +184,7 @@ impl Listeners {
             .collect();
         for key in gone {
             if let Some(running) = self.running.remove(&key) {
-                end(running).await;
+                self.end(running).await;
             }
         }
         let mut failures = Failures::new();
@@ -192,6 +219,12 @@ impl Listeners {
         if let Some(entrance) = entrance {
             self.front.entrances.insert(address, entrance);
         }
+        if let Some(entrance @ (Entrance::Shared | Entrance::Published(_))) = entrance {
+            let id = self.hot.listen(address, entrance)?;
+            tracing::info!(%address, ?serve, "listening");
+            self.running.insert((address, serve), Running::Hot(id));
+            return Ok(());
+        }
         let task = if let Serve::Udp(port) = serve {
             let socket = std::net::UdpSocket::bind(address)?;
             socket.set_nonblocking(true)?;
@@ -213,7 +246,7 @@ impl Listeners {
         };
         tracing::info!(%address, ?serve, "listening");
         self.running
-            .insert((address, serve), Running { stop, task });
+            .insert((address, serve), Running::Task(stop, task));
         Ok(())
     }
 }
@@ -222,13 +255,6 @@ fn shared_entries(shared: Shared) -> impl Iterator<Item = (SocketAddr, Serve)> {
     let http = shared.http.map(|address| (address, Serve::Http));
     let https = shared.https.map(|address| (address, Serve::Https));
     http.into_iter().chain(https)
-}
-
-/// Stops one listener and waits until its socket is closed, so that the port can be bound again.
-async fn end(running: Running) {
-    running.stop.cancel();
-    // It fails only if the task panicked, and then the socket is closed as well.
-    let _ = running.task.await;
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -273,10 +299,6 @@ impl Acceptor {
     fn spawn(&self, socket: tokio::net::TcpStream, client: SocketAddr) {
         let (front, listener) = (Arc::clone(&self.front), self.address);
         match self.serve {
-            Serve::Http | Serve::PublishedHttp(_) => {
-                self.connections
-                    .spawn(async move { front.serve(socket, client, listener).await });
-            }
             Serve::Https => {
                 if let Some(tls) = self.tls.load_full() {
                     self.connections
@@ -288,7 +310,8 @@ impl Acceptor {
                 self.connections
                     .spawn(l4::tcp::serve(hub, self.timeouts, socket, port));
             }
-            Serve::Udp(_) => {}
+            // These are served by the hot path, and by a socket of their own.
+            Serve::Http | Serve::PublishedHttp(_) | Serve::Udp(_) => {}
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::chain;
 use crate::config::{Cluster, Config, Mode, StandAlone};
 use crate::hub::Hub;
 use crate::l7::Front;
+use crate::l7::h1::Setup;
 use crate::listeners::{Failures, Listeners, Shared};
 use crate::manager::{self, Follower};
 use crate::standalone::Standalone;
@@ -35,6 +36,9 @@ pub enum IngressError {
     /// The access log's file.
     #[error("cannot open the access log")]
     Log(#[source] io::Error),
+    /// The threads of the hot path.
+    #[error("cannot start the threads that serve HTTP")]
+    Threads(#[source] io::Error),
     /// It is not, or cannot become, a member of the cluster.
     #[error("cannot join the cluster")]
     Join(#[source] LinkError),
@@ -70,13 +74,20 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Ingr
     }
     tokio::spawn(Arc::clone(&tls).follow(stop.clone()));
     let front = Front::new(Arc::clone(&hub), config.timeouts);
+    let default = Setup::default();
+    let setup = Setup {
+        threads: config.threads.unwrap_or(default.threads),
+        ..default
+    };
     let mut listeners = Listeners::new(
         Arc::clone(&hub),
         front,
         config.timeouts,
         config.bind,
         tls.current(),
-    );
+        setup,
+    )
+    .map_err(IngressError::Threads)?;
     let ready = Arc::new(AtomicBool::new(false));
     if let Some(address) = config.admin {
         match bind(address).await {

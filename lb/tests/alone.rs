@@ -123,8 +123,9 @@ async fn post_is_never_executed_twice_and_get_never_fails() {
     let ingress = Ingress::start(&text).await;
     let mut answered = 0;
     let mut round = 0;
-    // What broke off is avoided for a while, so it takes many rounds.
-    while nasty.total() < 150 && round < 3000 {
+    let begun = Instant::now();
+    // What broke off is avoided for a while, so it takes time.
+    while nasty.total() < 100 && begun.elapsed() < DEADLINE {
         round += 1;
         let mut modes = NASTY;
         modes.rotate_left(round % NASTY.len());
@@ -158,7 +159,7 @@ async fn post_is_never_executed_twice_and_get_never_fails() {
         }
     }
     assert!(answered > 100, "only {answered} POSTs were answered");
-    assert!(nasty.total() >= 150, "the nasty one was hardly asked");
+    assert!(nasty.total() >= 100, "the nasty one was hardly asked");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -24,6 +24,8 @@ pub enum Reason {
     EndpointFailed,
     /// Nothing came in time.
     Timeout,
+    /// The client did not send its request in time.
+    RequestTimeout,
     /// The request is not valid HTTP, or asks for what is not served.
     BadRequest,
     /// A fault of the ingress.
@@ -38,18 +40,21 @@ impl Reason {
             Self::NoEndpoint => 503,
             Self::ConnectFailed | Self::EndpointFailed => 502,
             Self::Timeout => 504,
+            Self::RequestTimeout => 408,
             Self::BadRequest => 400,
             Self::Internal => 500,
         }
     }
 
-    const fn code(self) -> &'static str {
+    /// Returns its name in [`REASON_HEADER`].
+    pub const fn code(self) -> &'static str {
         match self {
             Self::NoRoute => "no-route",
             Self::NoEndpoint => "no-endpoint",
             Self::ConnectFailed => "connect-failed",
             Self::EndpointFailed => "endpoint-failed",
             Self::Timeout => "timeout",
+            Self::RequestTimeout => "request-timeout",
             Self::BadRequest => "bad-request",
             Self::Internal => "internal",
         }
@@ -62,12 +67,14 @@ impl Reason {
             Self::ConnectFailed => "no endpoint of the service accepted a connection",
             Self::EndpointFailed => "the endpoint ended the connection before it had answered",
             Self::Timeout => "the endpoint did not answer in time",
+            Self::RequestTimeout => "the request did not come in time",
             Self::BadRequest => "the request cannot be served",
             Self::Internal => "the ingress failed",
         }
     }
 
-    fn body(self) -> String {
+    /// Returns the problem document.
+    pub fn body(self) -> String {
         format!(
             "{{\"type\":\"about:blank\",\"title\":\"{}\",\"status\":{},\"reason\":\"{}\"}}\n",
             self.title(),

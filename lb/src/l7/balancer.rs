@@ -24,9 +24,9 @@ use crate::policy::{Attempt, Failure, Outcome, Refused};
 use crate::table::{Backend, InFlight, Pool};
 
 /// How long a probe may take that is asked for after a refused connection.
-const PROBE_TIMEOUT: Duration = Duration::from_millis(50);
+pub(super) const PROBE_TIMEOUT: Duration = Duration::from_millis(50);
 /// How long an upgraded connection (WebSocket) may be silent.
-const UPGRADED_IDLE: Duration = Duration::from_hours(1);
+pub(super) const UPGRADED_IDLE: Duration = Duration::from_hours(1);
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -102,20 +102,6 @@ impl Front {
         })
     }
 
-    /// Serves one connection in plain text until it ends.
-    pub async fn serve(&self, socket: TcpStream, client: SocketAddr, listener: SocketAddr) {
-        let Ok(Some(h2)) = tokio::time::timeout(FIRST_BYTES, is_h2(&socket)).await else {
-            return;
-        };
-        if socket.set_nodelay(true).is_err() {
-            return;
-        }
-        let digest = digest(socket.as_raw_fd(), client, listener);
-        let mut stream = L4Stream::from(socket);
-        stream.set_socket_digest(digest);
-        self.process(Box::new(stream), h2).await;
-    }
-
     /// Serves one TLS connection until it ends.
     pub async fn serve_tls(
         &self,
@@ -149,6 +135,22 @@ impl Front {
         let virtual_socket = VirtualSocketStream::new(Box::new(Decrypted(stream)));
         let mut stream = L4Stream::from(virtual_socket);
         stream.set_socket_digest(digest);
+        self.process(Box::new(stream), h2).await;
+    }
+
+    /// Serves a connection of which `read` was read already, until it ends.
+    pub async fn take_over(
+        &self,
+        socket: TcpStream,
+        client: SocketAddr,
+        listener: SocketAddr,
+        read: &[u8],
+    ) {
+        let h2 = read.starts_with(H2_PREFIX);
+        let digest = digest(socket.as_raw_fd(), client, listener);
+        let mut stream = L4Stream::from(socket);
+        stream.set_socket_digest(digest);
+        stream.rewind(read);
         self.process(Box::new(stream), h2).await;
     }
 
@@ -186,26 +188,4 @@ fn digest(fd: std::os::fd::RawFd, client: SocketAddr, listener: SocketAddr) -> S
     let _ = digest.peer_addr.set(Some(PingoraAddr::Inet(client)));
     let _ = digest.local_addr.set(Some(PingoraAddr::Inet(listener)));
     digest
-}
-
-/// Whether the connection speaks HTTP/2; `None` if it ended before it said so.
-async fn is_h2(socket: &TcpStream) -> Option<bool> {
-    /// Between two looks at a connection that has sent `P` or `PR` and nothing more.
-    const PAUSE: Duration = Duration::from_millis(5);
-    let mut seen = [0; H2_PREFIX.len()];
-    loop {
-        let count = socket
-            .peek(&mut seen)
-            .await
-            .ok()
-            .filter(|&count| count > 0)?;
-        let seen = &seen[..count];
-        if !H2_PREFIX.starts_with(seen) {
-            return Some(false);
-        }
-        if count == H2_PREFIX.len() {
-            return Some(true);
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
 }

@@ -8,6 +8,7 @@ mod answer;
 mod balancer;
 pub mod dial;
 mod front;
+pub mod h1;
 mod tell;
 mod tls;
 mod upgrade;

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Something that can be cut: its user sees an error or the end of the stream.
@@ -26,12 +27,13 @@ pub struct TakenOut;
 /// Every connection to one endpoint.
 #[derive(Default)]
 pub struct Links {
+    /// Written with `held` locked; read without, for each request.
+    epoch: AtomicU64,
     held: Mutex<Held>,
 }
 
 #[derive(Default)]
 struct Held {
-    epoch: u64,
     next: u64,
     links: HashMap<LinkId, Box<dyn Sever>>,
 }
@@ -41,7 +43,8 @@ impl Links {
     /// was begun, and is of no use in a later one: a program restarted at the same address has the
     /// same address, but none of its connections.
     pub fn epoch(&self) -> u64 {
-        self.lock().epoch
+        // Acquire pairs with `sever_all`: whoever sees the new epoch sees the closed gate.
+        self.epoch.load(Ordering::Acquire)
     }
 
     /// Registers a connection that was begun in `epoch`.
@@ -50,7 +53,7 @@ impl Links {
     /// [`TakenOut`] if that epoch is over.
     pub fn register(&self, epoch: u64, link: Box<dyn Sever>) -> Result<LinkId, TakenOut> {
         let mut held = self.lock();
-        if held.epoch != epoch {
+        if self.epoch() != epoch {
             return Err(TakenOut);
         }
         let id = LinkId(held.next);
@@ -70,7 +73,7 @@ impl Links {
     pub fn sever_all(&self) -> usize {
         let links = {
             let mut held = self.lock();
-            held.epoch += 1;
+            self.epoch.fetch_add(1, Ordering::Release);
             std::mem::take(&mut held.links)
         };
         for link in links.values() {
@@ -99,7 +102,7 @@ impl fmt::Debug for Links {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let held = self.lock();
         f.debug_struct("Links")
-            .field("epoch", &held.epoch)
+            .field("epoch", &self.epoch())
             .field("links", &held.links.len())
             .finish()
     }

@@ -1,0 +1,146 @@
+//! One request and its answer, over however many attempts.
+
+use std::fmt::Debug;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ballast_http1::{BodyLength, BodyReader, RequestKind};
+
+use super::shell::Ended;
+use super::story::Story;
+use crate::hub::Place;
+use crate::metrics::Traffic;
+use crate::table::{Backend, InFlight, Pool};
+
+/// Room of an exchange's own buffers that is kept for the next one.
+const KEPT_BYTES: usize = 8 << 10;
+
+/// How far the request of an exchange has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// No endpoint takes it at the moment.
+    Waiting,
+    /// A connection is being made.
+    Connecting,
+    /// It is being sent, and nothing of the answer has come.
+    Asking,
+    /// The answer's head has gone to the client.
+    Answering,
+    /// Both sides agreed on another protocol.
+    Tunnel,
+}
+
+/// One request and its answer.
+#[derive(Debug)]
+pub struct Exchange<L> {
+    pub begun: Instant,
+    pub traffic: Traffic,
+    pub story: Option<Box<Story>>,
+    /// Who was asked last.
+    pub endpoint: Option<SocketAddr>,
+    pub first_byte: Option<Duration>,
+    pub progress: Progress,
+    pub pool: Option<Arc<Pool>>,
+    /// A place among those that wait.
+    pub place: Option<Place>,
+
+    // The current attempt.
+    pub flight: Option<InFlight>,
+    pub link: Option<L>,
+    pub attempt_begun: Instant,
+    pub attempts: usize,
+    pub tried: Vec<Arc<Backend>>,
+
+    // The request.
+    pub idempotent: bool,
+    pub kind: RequestKind,
+    /// The client speaks HTTP/1.0.
+    pub old: bool,
+    pub upgrade: bool,
+    /// The client's connection may serve another request.
+    pub keep: bool,
+    /// What was sent, so that it can be sent again: the head, and as much of the body as was kept.
+    pub replay: Vec<u8>,
+    /// Whether `replay` is all that was sent.
+    pub replayable: bool,
+    pub request: BodyReader,
+    pub client_paused: bool,
+
+    // The answer.
+    pub status: u16,
+    pub answer: BodyReader,
+    /// A head that has not all come.
+    pub partial: Vec<u8>,
+    /// The client cannot read chunks: they are taken out of them.
+    pub unchunk: bool,
+    /// The answer ends with its connection.
+    pub until_close: bool,
+    /// The endpoint's connection may serve another request.
+    pub link_keep: bool,
+    pub link_paused: bool,
+}
+
+impl<L> Exchange<L> {
+    pub fn new(now: Instant) -> Self {
+        Self {
+            begun: now,
+            traffic: Traffic::default(),
+            story: None,
+            endpoint: None,
+            first_byte: None,
+            progress: Progress::Waiting,
+            pool: None,
+            place: None,
+            flight: None,
+            link: None,
+            attempt_begun: now,
+            attempts: 0,
+            tried: Vec::new(),
+            idempotent: false,
+            kind: RequestKind::Other,
+            old: false,
+            upgrade: false,
+            keep: false,
+            replay: Vec::new(),
+            replayable: true,
+            request: BodyReader::new(BodyLength::None),
+            client_paused: false,
+            status: 0,
+            answer: BodyReader::new(BodyLength::None),
+            partial: Vec::new(),
+            unchunk: false,
+            until_close: false,
+            link_keep: false,
+            link_paused: false,
+        }
+    }
+
+    /// Returns how it ended, with this status and reason unless the client was told another.
+    pub fn ended(&self, status: u16, reason: &'static str, now: Instant) -> Ended {
+        let answered = self.status != 0;
+        Ended {
+            status: if answered { self.status } else { status },
+            reason: if answered { "" } else { reason },
+            took: now.saturating_duration_since(self.begun),
+            traffic: self.traffic,
+            first_byte: self.first_byte,
+            endpoint: self.endpoint,
+            attempts: self.attempts + usize::from(self.flight.is_some()),
+        }
+    }
+
+    /// Makes it as new, but for the memory of its buffers.
+    pub fn clear(&mut self) {
+        let mut replay = std::mem::take(&mut self.replay);
+        replay.clear();
+        replay.shrink_to(KEPT_BYTES);
+        let mut tried = std::mem::take(&mut self.tried);
+        tried.clear();
+        *self = Self {
+            replay,
+            tried,
+            ..Self::new(self.begun)
+        };
+    }
+}

@@ -1,0 +1,222 @@
+//! Heads as they are written: requests to endpoints, answers to clients, and answers of our own.
+
+use std::net::IpAddr;
+
+use ballast_http1::{BodyLength, KnownField, Refusal, Request, Response, render};
+
+use crate::l7::answer::{REASON_HEADER, Reason};
+use crate::observe::{Named, REQUEST_ID, TRACEPARENT};
+
+/// What an endpoint is told about the client.
+#[derive(Debug, Clone, Copy)]
+pub struct Client<'a> {
+    /// Where it connected from.
+    pub address: IpAddr,
+    /// Whether it came over TLS.
+    pub tls: bool,
+    /// What the request is called, if it is.
+    pub named: Option<&'a Named>,
+}
+
+/// What the client's connection asks of a head.
+#[derive(Debug, Clone, Copy)]
+pub struct Towards {
+    /// It may serve another request.
+    pub keep: bool,
+    /// It speaks HTTP/1.0.
+    pub old: bool,
+    /// The body goes in chunks.
+    pub chunked: bool,
+    /// It speaks another protocol from here on.
+    pub upgrade: bool,
+}
+
+impl Towards {
+    /// After both sides agreed on another protocol.
+    pub fn upgraded() -> Self {
+        Self {
+            keep: true,
+            old: false,
+            chunked: false,
+            upgrade: true,
+        }
+    }
+}
+
+/// An answer of our own.
+#[derive(Debug, Clone, Copy)]
+pub struct Own {
+    /// Why.
+    pub reason: Reason,
+    /// It answers a HEAD.
+    pub bodiless: bool,
+    /// The connection stays.
+    pub keep: bool,
+}
+
+impl Own {
+    /// The last answer on its connection.
+    pub fn last(reason: Reason) -> Self {
+        Self {
+            reason,
+            bodiless: false,
+            keep: false,
+        }
+    }
+}
+
+/// Appends the head with which a request goes to an endpoint: as it came, but for what was meant
+/// for this hop alone, and for what the endpoint must know of the client. `X-Forwarded-For` keeps
+/// what came, and its last entry is the address that was seen here; the others are set anew.
+pub fn write_request(out: &mut Vec<u8>, request: &Request<'_>, client: Client<'_>) {
+    out.extend_from_slice(request.method().as_str().as_bytes());
+    out.push(b' ');
+    let target = request.target();
+    if target.starts_with('/') || target == "*" {
+        out.extend_from_slice(target.as_bytes());
+    } else {
+        // The absolute form is for proxies; its authority is the host.
+        out.extend_from_slice(request.path().as_bytes());
+        if let Some(query) = request.query() {
+            out.push(b'?');
+            out.extend_from_slice(query.as_bytes());
+        }
+    }
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    let host = request.host();
+    let new_id = client.named.and_then(Named::new_id);
+    let span = client.named.and_then(Named::span);
+    let mut has_host = false;
+    let mut forwarded_for = false;
+    request.fields().copy_kept(out, |field| match field.known {
+        Some(KnownField::XForwardedFor) => {
+            forwarded_for = true;
+            false
+        }
+        Some(KnownField::XForwardedProto | KnownField::XForwardedHost) => false,
+        // What the connection's own fields name is taken out, but never the host.
+        Some(KnownField::Host) => {
+            has_host = true;
+            true
+        }
+        Some(KnownField::XRequestId) => new_id.is_none(),
+        Some(KnownField::Traceparent) => span.is_none(),
+        _ => !field.hop_by_hop,
+    });
+    if !has_host {
+        // HTTP/1.1 wants one; an HTTP/1.0 client need not have sent it.
+        render::field(out, "host", host.as_bytes());
+    }
+    if request.body() == BodyLength::Chunked {
+        render::chunked(out);
+    }
+    if let Some(protocol) = request.upgrade() {
+        out.extend_from_slice(b"connection: upgrade\r\n");
+        render::field(out, "upgrade", protocol.as_bytes());
+    }
+    if let Some(id) = new_id {
+        render::field(out, REQUEST_ID, id);
+    }
+    if let Some(span) = span {
+        render::field(out, TRACEPARENT, &span.traceparent()[..]);
+    }
+    out.extend_from_slice(b"x-forwarded-for: ");
+    if forwarded_for {
+        let before = request.fields().iter();
+        for field in before.filter(|field| field.known == Some(KnownField::XForwardedFor)) {
+            out.extend_from_slice(field.value);
+            out.extend_from_slice(b", ");
+        }
+    }
+    write_address(out, client.address);
+    out.extend_from_slice(if client.tls {
+        b"\r\nx-forwarded-proto: https\r\n"
+    } else {
+        b"\r\nx-forwarded-proto: http\r\n"
+    });
+    if !host.is_empty() {
+        render::field(out, "x-forwarded-host", host.as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends an address; IPv4 in whichever form as IPv4.
+fn write_address(out: &mut Vec<u8>, address: IpAddr) {
+    match address.to_canonical() {
+        IpAddr::V4(address) => {
+            for (index, octet) in address.octets().into_iter().enumerate() {
+                if index > 0 {
+                    out.push(b'.');
+                }
+                render::decimal(out, octet.into());
+            }
+        }
+        IpAddr::V6(address) => {
+            use std::io::Write as _;
+            write!(out, "{address}").expect("writing to a vector does not fail");
+        }
+    }
+}
+
+/// Whether the head of an answer has nothing that is meant for this hop alone. How its body is
+/// framed stays as it is.
+pub fn is_end_to_end(response: &Response<'_>) -> bool {
+    let mut fields = response.fields().iter();
+    fields.all(|field| !field.hop_by_hop || field.known == Some(KnownField::TransferEncoding))
+}
+
+/// Appends the head with which an answer goes to the client.
+pub fn write_response(out: &mut Vec<u8>, response: &Response<'_>, towards: Towards) {
+    render::status_line(out, response.status(), response.reason());
+    response.fields().copy_kept(out, |field| {
+        !field.hop_by_hop || towards.upgrade && field.known == Some(KnownField::Upgrade)
+    });
+    if towards.chunked {
+        render::chunked(out);
+    }
+    out.extend_from_slice(match towards {
+        Towards { upgrade: true, .. } => b"connection: upgrade\r\n".as_slice(),
+        Towards { keep: false, .. } => b"connection: close\r\n",
+        Towards { old: true, .. } => b"connection: keep-alive\r\n",
+        _ => b"",
+    });
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends an answer of our own.
+pub fn write_own(out: &mut Vec<u8>, own: Own) {
+    let reason = own.reason;
+    let body = reason.body();
+    write_problem(out, reason.status(), reason.code(), own.keep, &body);
+    if own.bodiless {
+        out.truncate(out.len() - body.len());
+    }
+}
+
+/// Appends the answer to what cannot be read.
+pub fn write_refusal(out: &mut Vec<u8>, refusal: Refusal) {
+    let status = refusal.status();
+    let body = format!(
+        "{{\"type\":\"about:blank\",\"title\":\"the request is not valid HTTP\",\"status\":{status},\
+         \"reason\":\"{}\",\"rule\":\"{}\"}}\n",
+        Reason::BadRequest.code(),
+        refusal.code(),
+    );
+    write_problem(out, status, Reason::BadRequest.code(), false, &body);
+}
+
+fn write_problem(out: &mut Vec<u8>, status: u16, code: &str, keep: bool, body: &str) {
+    render::status_line(out, status, render::reason(status).as_bytes());
+    render::field(out, "content-type", b"application/problem+json");
+    render::content_length(out, body.len() as u64);
+    render::field(out, "cache-control", b"no-store");
+    render::field(out, REASON_HEADER, code.as_bytes());
+    if status == Reason::NoEndpoint.status() {
+        render::field(out, "retry-after", b"1");
+    }
+    if !keep {
+        render::field(out, "connection", b"close");
+    }
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(body.as_bytes());
+}

@@ -1,0 +1,571 @@
+//! A thread of the hot path: a ring, the machines of its clients, and its connections to endpoints.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ballast_http1::{Limits, Request};
+use ballast_ring::{Handler, Io, Timer, Token};
+use tokio::sync::mpsc;
+
+use super::handoff::HandOver;
+use super::inbox::{Command, Inbox, ListenId};
+use super::machine::{Asked, Closing, Connection, Desk, Ended, Input, Routed, Shell, Side, Story};
+use super::telling;
+use super::uplinks::Uplinks;
+use crate::hub::{Active, Hub, Place, random_bits};
+use crate::l7::balancer::PROBE_TIMEOUT;
+use crate::l7::{Entrance, Timeouts};
+use crate::policy::{Attempt, Outcome, Refused, Want};
+use crate::table::{Backend, InFlight, Moment, Pool};
+
+/// How often idle connections to endpoints are looked through.
+const SWEEP: Duration = Duration::from_millis(250);
+/// The key of the timer for it; clients' timers have their index for a key.
+const SWEEP_KEY: u64 = u64::MAX;
+/// Names of those that waited once are kept until the next table, or until there are so many.
+const WAITING_MAX: usize = 8192;
+
+/// A client's connection.
+#[derive(Debug)]
+struct Client {
+    machine: Connection<Token>,
+    token: Token,
+    peer: SocketAddr,
+    /// The place of its listener in `Worker::listeners`.
+    listener: u32,
+    /// The timer, and for when it is armed: not later than the machine's deadline.
+    timer: Option<(Timer, Instant)>,
+}
+
+/// An address that is, or was, listened on.
+#[derive(Debug)]
+struct Listener {
+    id: ListenId,
+    /// None once it is closed.
+    token: Option<Token>,
+    address: SocketAddr,
+    entrance: Entrance,
+}
+
+/// What is the same for all clients of a thread.
+#[derive(Debug)]
+struct Core {
+    hub: Arc<Hub>,
+    timeouts: Timeouts,
+    limits: Limits,
+    uplinks: Uplinks,
+    /// Clients that wait for a new table.
+    waiting: VecDeque<Token>,
+    draining: bool,
+    sweeping: bool,
+}
+
+/// A thread's part of the hot path.
+#[derive(Debug)]
+pub struct Worker {
+    core: Core,
+    desk: Desk<Token>,
+    inbox: Arc<Inbox>,
+    /// By the index of their token.
+    clients: Vec<Option<Box<Client>>>,
+    count: usize,
+    /// Exchanges under way, and the notice of it.
+    busy: usize,
+    active: Option<Active>,
+    listeners: Vec<Listener>,
+    handoff: mpsc::Sender<HandOver>,
+    stopped: bool,
+}
+
+/// What a machine reaches the world with, for one event.
+struct Hands<'a> {
+    core: &'a mut Core,
+    io: &'a mut Io,
+    client: Token,
+    closed: bool,
+}
+
+impl Worker {
+    /// Makes one that listens on nothing yet.
+    pub fn new(
+        hub: Arc<Hub>,
+        timeouts: Timeouts,
+        inbox: Arc<Inbox>,
+        handoff: mpsc::Sender<HandOver>,
+    ) -> Self {
+        Self {
+            core: Core {
+                hub,
+                timeouts,
+                limits: Limits::default(),
+                uplinks: Uplinks::new(Arc::clone(&inbox)),
+                waiting: VecDeque::new(),
+                draining: false,
+                sweeping: false,
+            },
+            desk: Desk::default(),
+            inbox,
+            clients: Vec::new(),
+            count: 0,
+            busy: 0,
+            active: None,
+            listeners: Vec::new(),
+            handoff,
+            stopped: false,
+        }
+    }
+
+    /// Whether it has nothing more to do: it was told to stop, or to drain and all is done.
+    pub fn is_done(&self, io: &Io) -> bool {
+        self.stopped || self.core.draining && self.count == 0 && io.sockets() == 0
+    }
+
+    /// Lets a client's machine take an event, and does what follows.
+    fn with_client(
+        &mut self,
+        io: &mut Io,
+        token: Token,
+        event: impl FnOnce(&mut Connection<Token>, &mut Desk<Token>, &mut Hands<'_>),
+    ) {
+        let slot = self.clients.get_mut(token.index());
+        let Some(client) = slot.and_then(|slot| slot.as_deref_mut()) else {
+            return;
+        };
+        if client.token != token {
+            return;
+        }
+        let mut hands = Hands {
+            core: &mut self.core,
+            io: &mut *io,
+            client: token,
+            closed: false,
+        };
+        let before = client.machine.is_busy();
+        event(&mut client.machine, &mut self.desk, &mut hands);
+        let closed = hands.closed;
+        let after = client.machine.is_busy();
+        let deadline = client.machine.deadline();
+        if !closed && client.timer.is_none_or(|(_, at)| deadline < at) {
+            if let Some((timer, _)) = client.timer.take() {
+                io.disarm(timer);
+            }
+            let timer = io.arm(deadline, token.index() as u64);
+            client.timer = Some((timer, deadline));
+        }
+        if before != after {
+            self.count_busy(after);
+        }
+        if closed {
+            self.forget(io, token);
+        }
+        if !self.core.sweeping && self.core.uplinks.has_idle() {
+            self.core.sweeping = true;
+            io.arm(io.now() + SWEEP, SWEEP_KEY);
+        }
+    }
+
+    fn count_busy(&mut self, more: bool) {
+        if more {
+            self.busy += 1;
+            if self.active.is_none() {
+                self.active = Some(self.core.hub.activate());
+            }
+        } else {
+            self.busy -= 1;
+            if self.busy == 0 {
+                self.active = None;
+            }
+        }
+    }
+
+    /// Forgets a client whose connection is closed or given away.
+    fn forget(&mut self, io: &mut Io, token: Token) -> Option<Box<Client>> {
+        let slot = self.clients.get_mut(token.index())?;
+        if slot.as_ref()?.token != token {
+            return None;
+        }
+        let client = slot.take()?;
+        if let Some((timer, _)) = client.timer {
+            io.disarm(timer);
+        }
+        self.count -= 1;
+        self.end_drain(io);
+        Some(client)
+    }
+
+    /// Connections to endpoints are of no more use once the last client is gone.
+    fn end_drain(&mut self, io: &mut Io) {
+        if self.core.draining && self.count == 0 {
+            self.core.uplinks.sweep(io, Duration::ZERO);
+        }
+    }
+
+    fn obey(&mut self, io: &mut Io, command: Command) {
+        match command {
+            Command::Listen {
+                id,
+                listener,
+                address,
+                entrance,
+            } => match io.listen(listener) {
+                Ok(token) => {
+                    let listener = Listener {
+                        id,
+                        token: Some(token),
+                        address,
+                        entrance,
+                    };
+                    // Ports come and go, and clients name the place of theirs.
+                    let like = |one: &&mut Listener| {
+                        one.token.is_none() && (one.address, one.entrance) == (address, entrance)
+                    };
+                    match self.listeners.iter_mut().find(like) {
+                        Some(place) => *place = listener,
+                        None => self.listeners.push(listener),
+                    }
+                }
+                Err(error) => tracing::error!(%address, %error, "cannot listen"),
+            },
+            Command::Unlisten { id, done } => {
+                for listener in self.listeners.iter_mut().filter(|one| one.id == id) {
+                    if let Some(token) = listener.token.take() {
+                        io.close(token);
+                    }
+                }
+                // Nobody waits any more if it fails.
+                let _ = done.send(());
+            }
+            Command::Cut(link) => self.link_gone(io, link, true),
+            Command::Drain => self.drain(io),
+            Command::Stop => self.stopped = true,
+        }
+    }
+
+    fn drain(&mut self, io: &mut Io) {
+        self.core.draining = true;
+        for listener in &mut self.listeners {
+            if let Some(token) = listener.token.take() {
+                io.close(token);
+            }
+        }
+        let clients = self.clients.iter().flatten();
+        let tokens: Vec<Token> = clients.map(|client| client.token).collect();
+        for token in tokens {
+            self.with_client(io, token, |machine, _, hands| machine.drain(hands));
+        }
+        self.end_drain(io);
+    }
+
+    /// Tells those that wait of a new table.
+    fn table_changed(&mut self, io: &mut Io) {
+        for token in std::mem::take(&mut self.core.waiting) {
+            self.with_client(io, token, |machine, desk, hands| {
+                machine.table_changed(desk, hands);
+                if machine.is_waiting() && !hands.closed {
+                    hands.core.waiting.push_back(token);
+                }
+            });
+        }
+    }
+
+    /// A connection to an endpoint has ended, or is to.
+    fn link_gone(&mut self, io: &mut Io, link: Token, broken: bool) {
+        match self.core.uplinks.client_of(link) {
+            Some(Some(client)) => self.with_client(io, client, |machine, desk, hands| {
+                machine.link_ended(link, broken, desk, hands);
+            }),
+            Some(None) => self.core.uplinks.discard(io, link),
+            None => {}
+        }
+    }
+
+    fn give_away(&mut self, client: Client, socket: OwnedFd) {
+        let listener = &self.listeners[client.listener as usize];
+        let over = HandOver {
+            socket,
+            client: client.peer,
+            listener: listener.address,
+            read: client.machine.into_held(),
+        };
+        if let Err(error) = self.handoff.try_send(over) {
+            tracing::warn!(%error, "connection not handed over");
+        }
+    }
+}
+
+impl Handler for Worker {
+    fn accepted(&mut self, io: &mut Io, listener: Token, socket: Token, peer: SocketAddr) {
+        let place = self
+            .listeners
+            .iter()
+            .position(|one| one.token == Some(listener));
+        let Some(place) = place else {
+            io.close(socket);
+            return;
+        };
+        let entrance = self.listeners[place].entrance;
+        if self.clients.len() <= socket.index() {
+            self.clients.resize_with(socket.index() + 1, || None);
+        }
+        self.clients[socket.index()] = Some(Box::new(Client {
+            machine: Connection::new(peer.ip(), entrance, io.now()),
+            token: socket,
+            peer,
+            listener: u32::try_from(place).unwrap_or(u32::MAX),
+            timer: None,
+        }));
+        self.count += 1;
+        io.receive(socket);
+        // Arms its timer.
+        self.with_client(io, socket, |_, _, _| {});
+    }
+
+    fn accept_failed(&mut self, _io: &mut Io, _listener: Token, error: io::Error) {
+        tracing::warn!(%error, "accept failed");
+    }
+
+    fn connected(&mut self, io: &mut Io, token: Token, result: io::Result<()>) {
+        let Some(client) = self.core.uplinks.client_of(token) else {
+            return;
+        };
+        if result.is_ok() {
+            self.core.uplinks.connected(token);
+        }
+        if let Some(client) = client {
+            self.with_client(io, client, |machine, desk, hands| {
+                machine.link_connected(token, result, desk, hands);
+            });
+        }
+    }
+
+    fn received(&mut self, io: &mut Io, token: Token, data: &mut [u8]) {
+        match self.core.uplinks.client_of(token) {
+            Some(Some(client)) => self.with_client(io, client, |machine, desk, hands| {
+                machine.link_received(token, data, desk, hands);
+            }),
+            // An answer that nobody asked for: where the next one begins is not known.
+            Some(None) => self.core.uplinks.discard(io, token),
+            None => self.with_client(io, token, |machine, desk, hands| {
+                machine.client_received(data, desk, hands);
+            }),
+        }
+    }
+
+    fn ended(&mut self, io: &mut Io, token: Token, result: io::Result<()>) {
+        if self.core.uplinks.client_of(token).is_some() {
+            self.link_gone(io, token, result.is_err());
+        } else {
+            let broken = result.is_err();
+            self.with_client(io, token, |machine, desk, hands| {
+                machine.client_ended(broken, desk, hands);
+            });
+        }
+    }
+
+    fn sent(&mut self, io: &mut Io, token: Token) {
+        match self.core.uplinks.client_of(token) {
+            Some(Some(client)) => self.with_client(io, client, |machine, _, hands| {
+                machine.link_sent(token, hands);
+            }),
+            Some(None) => {}
+            None => self.with_client(io, token, |machine, _, hands| machine.client_sent(hands)),
+        }
+    }
+
+    fn expired(&mut self, io: &mut Io, key: u64) {
+        if key == SWEEP_KEY {
+            self.core.sweeping = false;
+            let keep = self.core.timeouts.keep;
+            self.core.uplinks.sweep(io, keep);
+            if self.core.uplinks.has_idle() {
+                self.core.sweeping = true;
+                io.arm(io.now() + SWEEP, SWEEP_KEY);
+            }
+            return;
+        }
+        let index = usize::try_from(key).unwrap_or(usize::MAX);
+        let Some(Some(client)) = self.clients.get_mut(index) else {
+            return;
+        };
+        client.timer = None;
+        let token = client.token;
+        let now = io.now();
+        self.with_client(io, token, |machine, desk, hands| {
+            // The deadline may have moved since the timer was armed.
+            if machine.deadline() <= now {
+                machine.expired(desk, hands);
+            }
+        });
+    }
+
+    fn woken(&mut self, io: &mut Io) {
+        for command in self.inbox.take() {
+            self.obey(io, command);
+        }
+        self.table_changed(io);
+    }
+
+    fn detached(&mut self, io: &mut Io, token: Token, socket: OwnedFd) {
+        if let Some(client) = self.forget(io, token) {
+            self.give_away(*client, socket);
+        }
+    }
+}
+
+impl Hands<'_> {
+    fn token(&self, side: Side<Token>) -> Token {
+        match side {
+            Side::Client => self.client,
+            Side::Link(link) => link,
+        }
+    }
+
+    fn moment(&self) -> Moment {
+        self.core.hub.moment(self.io.now())
+    }
+}
+
+impl Shell for Hands<'_> {
+    type Link = Token;
+
+    fn now(&self) -> Instant {
+        self.io.now()
+    }
+
+    fn timeouts(&self) -> &Timeouts {
+        &self.core.timeouts
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.core.limits
+    }
+
+    fn route(&mut self, asked: &Asked<'_>) -> Routed {
+        let table = self.core.hub.current();
+        let pool = match asked.entrance {
+            Entrance::Published(port) => table.published(port),
+            Entrance::Shared | Entrance::SharedTls => table.route(asked.host, asked.path),
+        };
+        pool.map_or(Routed::Nowhere, |pool| Routed::To(Arc::clone(pool)))
+    }
+
+    fn begin(&mut self, pool: &Arc<Pool>, tried: &[Arc<Backend>]) -> Result<InFlight, Refused> {
+        pool.begin(&Want::any(random_bits(), self.moment(), tried))
+    }
+
+    fn newest(&mut self, pool: &Pool) -> Option<Arc<Pool>> {
+        self.core.hub.current().pool(&pool.key).cloned()
+    }
+
+    fn hold(&mut self) -> Option<Place> {
+        if self.core.waiting.len() >= WAITING_MAX {
+            return None;
+        }
+        let place = self.core.hub.hold()?;
+        self.core.waiting.push_back(self.client);
+        Some(place)
+    }
+
+    fn responded(&mut self, backend: &Backend, latency: Duration) {
+        backend.responded(latency, self.moment());
+    }
+
+    fn progressed(&mut self, backend: &Backend) {
+        backend.progressed(self.moment());
+    }
+
+    fn judge(&mut self, flight: InFlight, outcome: Outcome) {
+        if matches!(
+            outcome,
+            Outcome::ConnectFailed | Outcome::Reset | Outcome::Timeout
+        ) {
+            self.core.hub.ask_probe(flight.backend(), PROBE_TIMEOUT);
+        }
+        flight.ended(outcome, None, self.moment());
+    }
+
+    fn may_retry(&mut self, pool: &Pool, attempt: &Attempt) -> bool {
+        let retry = pool.may_retry(attempt, self.moment());
+        if retry {
+            pool.stats.retried();
+        }
+        retry
+    }
+
+    fn story(&mut self, request: &Request<'_>, client: IpAddr, tls: bool) -> Option<Box<Story>> {
+        telling::begin(&self.core.hub, request, client, tls)
+    }
+
+    fn finished(&mut self, pool: Option<&Arc<Pool>>, ended: Ended, story: Option<&Story>) {
+        let stats = pool.map_or(&self.core.hub.metrics.unrouted, |pool| &pool.stats);
+        stats.finished(ended.status, ended.took, ended.traffic);
+        if let Some(story) = story {
+            let service = pool.map_or("", |pool| &*pool.service_name);
+            telling::end(&self.core.hub, service, &ended, story);
+        }
+    }
+
+    fn draining(&self) -> bool {
+        self.core.draining
+    }
+
+    fn dial(&mut self, backend: &Arc<Backend>) -> Option<(Token, bool)> {
+        let keep = self.core.timeouts.keep;
+        self.core.uplinks.dial(self.io, backend, self.client, keep)
+    }
+
+    fn release(&mut self, link: Token) {
+        self.core.uplinks.release(self.io, link);
+    }
+
+    fn discard(&mut self, link: Token) {
+        self.core.uplinks.discard(self.io, link);
+    }
+
+    fn send(&mut self, to: Side<Token>, bytes: &[u8]) {
+        // A connection that cannot take it any more is told to have ended.
+        self.io.send(self.token(to), bytes);
+    }
+
+    fn pass(&mut self, to: Side<Token>, input: Input<'_>, part: Range<usize>) {
+        let token = self.token(to);
+        if input.lent {
+            self.io.forward(token, part);
+        } else {
+            self.io.send(token, &input.bytes[part]);
+        }
+    }
+
+    fn unsent(&self, to: Side<Token>) -> usize {
+        self.io.unsent(self.token(to))
+    }
+
+    fn pause(&mut self, from: Side<Token>) {
+        self.io.pause(self.token(from));
+    }
+
+    fn resume(&mut self, from: Side<Token>) {
+        self.io.receive(self.token(from));
+    }
+
+    fn shutdown(&mut self, to: Side<Token>) {
+        self.io.shutdown(self.token(to));
+    }
+
+    fn close(&mut self, how: Closing) {
+        self.closed = true;
+        match how {
+            Closing::Sent => self.io.close_sent(self.client),
+            Closing::Reset => self.io.reset(self.client),
+        }
+    }
+
+    fn hand_over(&mut self) {
+        self.io.detach(self.client);
+    }
+}
