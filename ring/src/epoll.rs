@@ -7,10 +7,8 @@
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use rustix::buffer::spare_capacity;
-use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags};
@@ -24,6 +22,7 @@ use crate::sockets::{Fin, Role, Socket};
 use crate::tell::{end, fail, finish_connect, next_borrower, received, send_failed};
 use crate::timers::Alarm;
 use crate::token::Token;
+use crate::wait::{TIMER, Wait};
 use crate::waker::Waker;
 use crate::watched::Watched;
 
@@ -37,6 +36,7 @@ const WAKER: u64 = u64::MAX;
 
 pub(crate) struct Epoll {
     epoll: OwnedFd,
+    wait: Wait,
     events: Vec<Event>,
     /// Into which all sockets receive.
     scratch: Box<[u8]>,
@@ -58,18 +58,13 @@ impl Epoll {
         epoll::add(&epoll, &waker, data, EventFlags::IN)
             .map_err(|errno| RingError::at("epoll_ctl", errno.into()))?;
         let bytes = READ_BYTES.max(options.buffer_bytes as usize);
-        let mut driver = Epoll {
+        Ok(Epoll {
+            wait: Wait::new(&epoll)?,
             epoll,
             events: Vec::with_capacity(options.entries as usize),
             scratch: vec![0; bytes].into_boxed_slice(),
             waker,
-        };
-        // Waits of nanoseconds came with Linux 5.11; without them an open loop would be late by
-        // half a millisecond, so nothing coarser stands in for them.
-        driver
-            .wait(Some(Duration::ZERO))
-            .map_err(|error| RingError::needing("5.11", "epoll_pwait2", error))?;
-        Ok(driver)
+        })
     }
 
     pub fn turn<H: Handler>(
@@ -81,7 +76,7 @@ impl Epoll {
         let mut watched = Watched::new(handler);
         self.settle_marked(io, &mut watched);
         let timeout = io.timeout(until, watched.told);
-        self.wait(timeout)?;
+        self.wait.wait(&self.epoll, &mut self.events, timeout)?;
         io.now = Instant::now();
         for index in 0..self.events.len() {
             let event = self.events[index];
@@ -100,24 +95,13 @@ impl Epoll {
         Ok(())
     }
 
-    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        /// Longer waits are not worth an overflow.
-        const LONGEST: Duration = Duration::from_hours(24);
-        self.events.clear();
-        let timespec = timeout.map(|timeout| {
-            Timespec::try_from(timeout.min(LONGEST)).expect("a day is representable")
-        });
-        let events = spare_capacity(&mut self.events);
-        match epoll::wait(&self.epoll, events, timespec.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(errno) => Err(errno.into()),
-        }
-    }
-
     fn dispatch<H: Handler>(&mut self, io: &mut Io, handler: &mut H, name: u64, flags: EventFlags) {
         if name == WAKER {
             self.waker.heard();
             handler.woken(io);
+            return;
+        }
+        if name == TIMER {
             return;
         }
         let token = Token::from_bits(name);

@@ -62,10 +62,7 @@ pub enum RingError {
 
 impl RingError {
     pub(crate) fn at(step: &'static str, source: io::Error) -> RingError {
-        Self::needing("6.1", step, source)
-    }
-
-    pub(crate) fn needing(needs: &'static str, step: &'static str, source: io::Error) -> RingError {
+        let needs = "6.1";
         match Errno::from_io_error(&source) {
             Some(Errno::PERM | Errno::ACCESS) => RingError::Forbidden { step, source },
             Some(Errno::NOSYS | Errno::INVAL | Errno::OPNOTSUPP) => RingError::Kernel {
