@@ -89,6 +89,27 @@ pub struct Skimmed {
     pub done: bool,
 }
 
+/// Reads a chunk's line that is all there and holds a size alone, as nearly every one is: the size,
+/// and how many bytes the line takes. None: it is to be looked at byte by byte.
+fn plain_size(bytes: &[u8], limits: &Limits) -> Option<(u64, usize)> {
+    // One digit fewer than fit: no sum can be too large.
+    let line = bytes.get(..bytes.len().min(usize::from(CHUNK_DIGITS) + 1))?;
+    let mut size = 0;
+    for (at, &byte) in line.iter().enumerate() {
+        match char::from(byte).to_digit(16) {
+            Some(digit) if at + 1 < usize::from(CHUNK_DIGITS) => {
+                size = size << 4 | u64::from(digit)
+            }
+            None if at > 0 && line[at..].starts_with(b"\r\n") => {
+                let length = at + 2;
+                return (length <= limits.chunk_line_bytes).then_some((size, length));
+            }
+            _ => return None,
+        }
+    }
+    None
+}
+
 impl BodyReader {
     /// Begins with the first byte behind the head.
     pub fn new(length: BodyLength) -> Self {
@@ -207,6 +228,20 @@ impl BodyReader {
                     continue;
                 }
                 State::Data => break,
+                State::Size if self.digits == 0 => {
+                    if let Some((size, length)) = plain_size(&bytes[at..], limits) {
+                        (self.remaining, self.line) = (size, length);
+                        self.line_done()
+                            .map_err(|rule| Refusal::new(rule, at + length - 1))?;
+                        at += length;
+                        continue;
+                    }
+                }
+                State::DataReturn if bytes[at..].starts_with(b"\r\n") => {
+                    self.state = State::Size;
+                    at += 2;
+                    continue;
+                }
                 _ => {}
             }
             self.step(byte, limits)

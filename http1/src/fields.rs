@@ -14,23 +14,23 @@ pub struct Scratch {
 /// Where a field lies in the bytes of its head.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Slot {
-    pub name: u32,
-    pub colon: u32,
-    pub value: u32,
-    pub value_end: u32,
+    pub name: usize,
+    pub colon: usize,
+    pub value: usize,
+    pub value_end: usize,
     /// Behind its line end.
-    pub end: u32,
+    pub end: usize,
     pub known: Option<KnownField>,
     pub hop_by_hop: bool,
 }
 
 impl Slot {
     pub fn name<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        &bytes[self.name as usize..self.colon as usize]
+        &bytes[self.name..self.colon]
     }
 
     pub fn value<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        &bytes[self.value as usize..self.value_end as usize]
+        &bytes[self.value..self.value_end]
     }
 }
 
@@ -107,13 +107,13 @@ impl<'a> Fields<'a> {
         let Some(first) = self.slots.first() else {
             return;
         };
-        let (mut start, mut end) = (first.name as usize, first.name as usize);
+        let (mut start, mut end) = (first.name, first.name);
         for slot in self.slots {
             if !keep(&field(self.bytes, slot)) {
                 out.extend_from_slice(&self.bytes[start..end]);
-                start = slot.end as usize;
+                start = slot.end;
             }
-            end = slot.end as usize;
+            end = slot.end;
         }
         out.extend_from_slice(&self.bytes[start..end]);
     }
@@ -125,7 +125,7 @@ fn field<'a>(bytes: &'a [u8], slot: &Slot) -> Field<'a> {
         value: slot.value(bytes),
         known: slot.known,
         hop_by_hop: slot.hop_by_hop,
-        line: &bytes[slot.name as usize..slot.end as usize],
+        line: &bytes[slot.name..slot.end],
     }
 }
 

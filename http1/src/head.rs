@@ -109,7 +109,7 @@ pub(crate) fn fields(
             return refuse(Rule::TooManyFields, at);
         }
         let slot = field(bytes, at)?;
-        at = slot.end as usize;
+        at = slot.end;
         if let Some(known) = slot.known {
             note(&mut facts, known, bytes, &slot, slots.len())?;
         }
@@ -118,15 +118,20 @@ pub(crate) fn fields(
 }
 
 fn field(bytes: &[u8], start: usize) -> Step<Slot> {
-    let colon = scan::token_end(bytes, start);
-    match bytes.get(colon) {
-        Some(b':') if colon > start => {}
-        Some(b' ' | b'\t') if colon == start => return refuse(Rule::FoldedField, start),
-        Some(b'\n') => return refuse(Rule::BareLineFeed, colon),
-        Some(_) => return refuse(Rule::FieldName, colon),
-        None => return Err(Stop::More),
+    let colon = scan::name_end(bytes, start);
+    if bytes.get(colon) != Some(&b':') || colon == start {
+        return no_field(bytes, start);
     }
-    let known = KnownField::of(&bytes[start..colon]);
+    let known = KnownField::at(bytes, start, colon);
+    if known.is_none() {
+        // A known name is a token; any other one is looked at byte by byte.
+        if scan::token_end(bytes, start) != colon {
+            return no_field(bytes, start);
+        }
+        if is_underscored(&bytes[start..colon]) {
+            return refuse(Rule::UnderscoredField, start);
+        }
+    }
     let mut value = colon + 1;
     while let Some(b' ' | b'\t') = bytes.get(value) {
         value += 1;
@@ -134,23 +139,26 @@ fn field(bytes: &[u8], start: usize) -> Step<Slot> {
     let value_end = scan::value_end(bytes, value);
     let end = line_end(bytes, value_end, Rule::FieldValue)?;
     let value_end = value + trim_end(&bytes[value..value_end]);
-    if known.is_none() && is_underscored(&bytes[start..colon]) {
-        return refuse(Rule::UnderscoredField, start);
-    }
     Ok(Slot {
-        name: short(start),
-        colon: short(colon),
-        value: short(value),
-        value_end: short(value_end),
-        end: short(end),
+        name: start,
+        colon,
+        value,
+        value_end,
+        end,
         known,
         hop_by_hop: known.is_some_and(KnownField::is_hop_by_hop),
     })
 }
 
-/// `Limits::head_bytes` may be anything, but no head of 4 GiB is ever in one buffer.
-fn short(at: usize) -> u32 {
-    u32::try_from(at).unwrap_or(u32::MAX)
+/// Says why no field's name begins here, or that more bytes are needed to say.
+fn no_field<T>(bytes: &[u8], start: usize) -> Step<T> {
+    let end = scan::token_end(bytes, start);
+    match bytes.get(end) {
+        None => Err(Stop::More),
+        Some(b' ' | b'\t') if end == start => refuse(Rule::FoldedField, start),
+        Some(b'\n') => refuse(Rule::BareLineFeed, end),
+        Some(_) => refuse(Rule::FieldName, end),
+    }
 }
 
 fn trim_end(value: &[u8]) -> usize {
@@ -174,7 +182,7 @@ fn note(
     slot: &Slot,
     number: usize,
 ) -> Step<()> {
-    let (at, value) = (slot.value as usize, slot.value(bytes));
+    let (at, value) = (slot.value, slot.value(bytes));
     match known {
         KnownField::ContentLength if facts.content_length.is_some() => {
             return refuse(Rule::ContentLengthTwice, at);

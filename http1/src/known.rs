@@ -16,7 +16,7 @@ macro_rules! fields {
             pub const ALL: &[KnownField] = &[$(KnownField::$field),+];
 
             /// The name, in lower case.
-            pub fn name(self) -> &'static str {
+            pub const fn name(self) -> &'static str {
                 match self {
                     $(KnownField::$field => $name,)+
                 }
@@ -71,61 +71,96 @@ fields! {
     XRequestId = "x-request-id";
 }
 
+/// A name in lower case, as two words that cover it: its first eight bytes and its last eight, or all
+/// of it twice. A name of more than sixteen has bytes between them.
+type Words = (u64, u64);
+
+/// The fields of each length of a name.
+static BY_LENGTH: [[Option<(Words, KnownField)>; MOST]; LONGEST + 1] = by_length();
+
+/// The most fields that have names of one length.
+const MOST: usize = 6;
+
+const fn by_length() -> [[Option<(Words, KnownField)>; MOST]; LONGEST + 1] {
+    let mut table = [[None; MOST]; LONGEST + 1];
+    let mut number = 0;
+    while number < KnownField::ALL.len() {
+        let field = KnownField::ALL[number];
+        let name = field.name().as_bytes();
+        let row = &mut table[name.len()];
+        let mut place = 0;
+        while row[place].is_some() {
+            place += 1;
+        }
+        let last = name.len().saturating_sub(8);
+        row[place] = Some(((word(name, 0), word(name, last)), field));
+        number += 1;
+    }
+    table
+}
+
+/// Eight bytes, or as many as there are, in lower case: each with the bit that makes a letter a
+/// small one. It leaves `-` and digits as they are, and no byte of a token but a capital becomes a
+/// letter by it, nor another one `-` or a digit.
+const fn word(name: &[u8], start: usize) -> u64 {
+    let mut word = 0;
+    let mut at = start + 8;
+    while at > start {
+        at -= 1;
+        word <<= 8;
+        if at < name.len() {
+            word |= (name[at] | 0x20) as u64;
+        }
+    }
+    word
+}
+
+const SMALL: u64 = 0x2020_2020_2020_2020;
+
 impl KnownField {
     /// The field of this name, whatever its case.
     pub fn of(name: &[u8]) -> Option<KnownField> {
-        use KnownField as K;
-        let first = name.first()?.to_ascii_lowercase();
-        let last = name.last()?.to_ascii_lowercase();
-        // Length, first and last letter leave one field to compare with.
-        let field = match (name.len(), first, last) {
-            (2, b't', _) => K::Te,
-            (3, b'v', _) => K::Via,
-            (4, b'h', _) => K::Host,
-            (4, b'd', _) => K::Date,
-            (4, b'v', _) => K::Vary,
-            (5, b'r', _) => K::Range,
-            (6, b'a', _) => K::Accept,
-            (6, b'c', _) => K::Cookie,
-            (6, b'e', _) => K::Expect,
-            (6, b'o', _) => K::Origin,
-            (6, b'p', _) => K::Pragma,
-            (6, b's', _) => K::Server,
-            (7, b't', _) => K::Trailer,
-            (7, b'u', _) => K::Upgrade,
-            (8, b'l', _) => K::Location,
-            (9, b'f', _) => K::Forwarded,
-            (9, b'x', _) => K::XRealIp,
-            (10, b'c', _) => K::Connection,
-            (10, b'k', _) => K::KeepAlive,
-            (10, b's', _) => K::SetCookie,
-            (10, b't', _) => K::Tracestate,
-            (10, b'u', _) => K::UserAgent,
-            (11, b'r', _) => K::RetryAfter,
-            (11, b't', _) => K::Traceparent,
-            (12, b'c', _) => K::ContentType,
-            (12, b'm', _) => K::MaxForwards,
-            (12, b'x', _) => K::XRequestId,
-            (13, b'a', _) => K::Authorization,
-            (13, b'c', b'l') => K::CacheControl,
-            (13, b'c', _) => K::ContentRange,
-            (14, b'c', _) => K::ContentLength,
-            (14, b'h', _) => K::Http2Settings,
-            (15, b'a', b'g') => K::AcceptEncoding,
-            (15, b'a', _) => K::AcceptLanguage,
-            (15, b'x', _) => K::XForwardedFor,
-            (16, b'c', _) => K::ContentEncoding,
-            (16, b'p', _) => K::ProxyConnection,
-            (16, b'x', b't') if name[12].eq_ignore_ascii_case(&b'h') => K::XForwardedHost,
-            (16, b'x', b't') => K::XForwardedPort,
-            (17, b't', _) => K::TransferEncoding,
-            (17, b'x', _) => K::XForwardedProto,
-            (18, b'p', _) => K::ProxyAuthenticate,
-            (19, b'p', _) => K::ProxyAuthorization,
-            _ => return None,
+        let words = (word(name, 0), word(name, name.len().saturating_sub(8)));
+        // Control characters become others when they are made small.
+        let may = name.iter().all(|&byte| byte > b' ');
+        may.then(|| Self::of_words(name, words)).flatten()
+    }
+
+    /// The field whose name lies here, all of whose bytes are past the space.
+    #[inline]
+    pub(crate) fn at(bytes: &[u8], start: usize, end: usize) -> Option<KnownField> {
+        let length = end - start;
+        let eight = |at: usize| {
+            bytes
+                .get(at..at + 8)
+                .and_then(|eight| eight.try_into().ok())
         };
-        name.eq_ignore_ascii_case(field.name().as_bytes())
-            .then_some(field)
+        let Some(first) = eight(start).map(|eight| u64::from_le_bytes(eight) | SMALL) else {
+            return Self::of(&bytes[start..end]);
+        };
+        let words = if length >= 8 {
+            let last = eight(end - 8).map_or(0, u64::from_le_bytes);
+            (first, last | SMALL)
+        } else {
+            let first = first & ((1 << (8 * length)) - 1);
+            (first, first)
+        };
+        Self::of_words(&bytes[start..end], words)
+    }
+
+    #[inline]
+    fn of_words(name: &[u8], words: Words) -> Option<KnownField> {
+        let row = BY_LENGTH.get(name.len())?;
+        for entry in row {
+            let Some((known, field)) = entry else {
+                return None;
+            };
+            if *known == words {
+                let is_all = name.len() <= 16 || name.eq_ignore_ascii_case(field.name().as_bytes());
+                return is_all.then_some(*field);
+            }
+        }
+        None
     }
 
     /// Whether it is meant for the next hop alone, so that a proxy takes it out (RFC 9110, 7.6.1).
@@ -205,6 +240,37 @@ mod tests {
             assert_eq!(KnownField::of(name.as_bytes()), Some(field));
             let upper = name.to_ascii_uppercase();
             assert_eq!(KnownField::of(upper.as_bytes()), Some(field));
+        }
+    }
+
+    #[test]
+    fn a_name_is_known_wherever_it_lies() {
+        for &field in KnownField::ALL {
+            let name = field.name();
+            for after in ["", ":", ": 12345678"] {
+                let line = format!("xyz{name}{after}");
+                let known = KnownField::at(line.as_bytes(), 3, 3 + name.len());
+                assert_eq!(known, Some(field), "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_other_byte_passes_for_one_of_a_known_name() {
+        for &field in KnownField::ALL {
+            for at in 0..field.name().len() {
+                for byte in 0..=255 {
+                    let mut name = field.name().as_bytes().to_vec();
+                    let same = name[at].eq_ignore_ascii_case(&byte);
+                    name[at] = byte;
+                    let found = KnownField::of(&name);
+                    assert_eq!(found == Some(field), same, "{}", name.escape_ascii());
+                    if byte > b' ' {
+                        name.extend(b": 12345678");
+                        assert_eq!(KnownField::at(&name, 0, field.name().len()), found);
+                    }
+                }
+            }
         }
     }
 

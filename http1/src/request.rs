@@ -142,7 +142,7 @@ fn whole<'a>(
     fields: Fields<'a>,
     head_len: usize,
 ) -> Step<Request<'a>> {
-    let at = |number: usize| fields.slots[number].value as usize;
+    let at = |number: usize| fields.slots[number].value;
     let value = |number: usize| fields.slots[number].value(fields.bytes);
     let host = match facts.host {
         Some(number) => Some(target::host(value(number), at(number))?),

@@ -148,7 +148,7 @@ fn whole<'a>(
         Some(number) if facts.wants_upgrade && is_11 => {
             let value = fields.slots[number].value(fields.bytes);
             if !value.is_ascii() || value.is_empty() {
-                return refuse(Rule::FieldValue, fields.slots[number].value as usize);
+                return refuse(Rule::FieldValue, fields.slots[number].value);
             }
             Some(ascii(value))
         }

@@ -107,6 +107,16 @@ pub(crate) fn token_end(bytes: &[u8], start: usize) -> usize {
     end_of(bytes, start, is_token)
 }
 
+/// Where what might be a field's name ends: at the first colon, or a byte that no token has, though
+/// not all such bytes end it. Finds the colon in fewer steps than [`token_end`].
+#[inline]
+pub(crate) fn name_end(bytes: &[u8], start: usize) -> usize {
+    let at = skip_words(bytes, start, |word| {
+        below(word, 0x21) | equal(word, b':') | (word & HIGH)
+    });
+    end_of(bytes, at, |byte| byte > b' ' && byte < 0x80 && byte != b':')
+}
+
 /// Where the target that begins here ends.
 #[inline]
 pub(crate) fn target_end(bytes: &[u8], start: usize) -> usize {
@@ -131,11 +141,23 @@ pub(crate) fn value_end(bytes: &[u8], start: usize) -> usize {
     }
 }
 
+/// Where this byte is first; none if it is not there.
+#[inline]
+pub(crate) fn find(bytes: &[u8], byte: u8) -> Option<usize> {
+    let at = skip_words(bytes, 0, |word| equal(word, byte));
+    let at = end_of(bytes, at, |other| other != byte);
+    (at < bytes.len()).then_some(at)
+}
+
 #[inline]
 fn end_of(bytes: &[u8], start: usize, may: impl Fn(u8) -> bool) -> usize {
-    let rest = bytes.get(start..).unwrap_or_default();
-    let length = rest.iter().position(|&byte| !may(byte));
-    start + length.unwrap_or(rest.len())
+    let mut at = start;
+    while let Some(&byte) = bytes.get(at)
+        && may(byte)
+    {
+        at += 1;
+    }
+    at
 }
 
 const ONES: u64 = 0x0101_0101_0101_0101;
@@ -209,6 +231,19 @@ mod tests {
                 bytes[at] = byte;
                 let expected = bytes.iter().position(|&byte| !is_value(byte));
                 assert_eq!(value_end(&bytes, 0), expected.unwrap_or(28));
+            }
+        }
+    }
+
+    #[test]
+    fn a_byte_is_found_wherever_it_is() {
+        for length in 0..20 {
+            for at in 0..length {
+                let mut bytes = vec![b'a'; length];
+                assert_eq!(find(&bytes, b'?'), None);
+                bytes[at] = b'?';
+                bytes[length - 1] = b'?';
+                assert_eq!(find(&bytes, b'?'), Some(at));
             }
         }
     }

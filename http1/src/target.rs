@@ -64,7 +64,7 @@ pub(crate) fn split<'a>(method: Method<'_>, target: &'a str, at: usize) -> Step<
         parts.authority = Some(host(&after.as_bytes()[..end], at)?);
         rest = &after[end..];
     }
-    let (path, query) = match rest.as_bytes().iter().position(|&byte| byte == b'?') {
+    let (path, query) = match scan::find(rest.as_bytes(), b'?') {
         Some(mark) => (&rest[..mark], Some(&rest[mark + 1..])),
         None => (rest, None),
     };
