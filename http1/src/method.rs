@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::request::ascii;
+
 /// A request's method. Methods are case-sensitive: `get` is another one than `GET`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Method<'a> {
@@ -28,8 +30,8 @@ pub enum Method<'a> {
 }
 
 impl<'a> Method<'a> {
-    pub(crate) fn of(token: &'a str) -> Self {
-        match token.as_bytes() {
+    pub(crate) fn of(token: &'a [u8]) -> Self {
+        match token {
             b"GET" => Method::Get,
             b"HEAD" => Method::Head,
             b"POST" => Method::Post,
@@ -39,7 +41,7 @@ impl<'a> Method<'a> {
             b"TRACE" => Method::Trace,
             b"PATCH" => Method::Patch,
             b"CONNECT" => Method::Connect,
-            _ => Method::Other(token),
+            _ => Method::Other(ascii(token)),
         }
     }
 

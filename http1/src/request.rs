@@ -79,7 +79,7 @@ fn first_line<'a>(bytes: &'a [u8], limits: &Limits) -> Step<FirstLine<'a>> {
         Some(_) => return refuse(Rule::Method, method_end),
         None => return Err(Stop::More),
     }
-    let method = Method::of(ascii(&bytes[start..method_end]));
+    let method = Method::of(&bytes[start..method_end]);
     let at = method_end + 1;
     let target_end = scan::target_end(bytes, at);
     if target_end - at > limits.target_bytes {
