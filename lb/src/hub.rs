@@ -16,7 +16,7 @@ use tokio::time::timeout_at;
 
 use crate::metrics::Metrics;
 use crate::observe::{AccessLog, Naming, ObserveConfig};
-use crate::policy::{Overload, Refused, Want};
+use crate::policy::{Affinity, Overload, Refused, Want};
 use crate::table::{Backend, Effects, Feed, InFlight, Moment, Pool, RouteTable};
 
 /// Messages that wait for one agent's link. When full, probes are dropped: they are asked for
@@ -264,12 +264,29 @@ impl Hub {
         tried: &mut Vec<Arc<Backend>>,
         deadline: Instant,
     ) -> Result<InFlight, Refused> {
-        match pool.begin(&Want::any(random_bits(), self.now(), tried)) {
+        self.begin_for(Affinity::default(), pool, tried, deadline)
+            .await
+    }
+
+    /// The same for a request that has a key or a cookie.
+    pub async fn begin_for(
+        &self,
+        affinity: Affinity,
+        pool: &mut Arc<Pool>,
+        tried: &mut Vec<Arc<Backend>>,
+        deadline: Instant,
+    ) -> Result<InFlight, Refused> {
+        let begin = |pool: &Pool, tried: &[Arc<Backend>]| {
+            let any = Want::any(random_bits(), self.now(), tried);
+            pool.begin(&any.with(affinity))
+        };
+        match begin(pool, tried) {
             Err(Refused::NoEndpoint) => {}
             other => return other,
         }
         let mut versions = self.version.subscribe();
         let _held = Held::enter(&self.held).ok_or(Refused::Overloaded(Overload::Pending))?;
+        let _pending = pool.wait()?;
         self.metrics.held.inc();
         loop {
             let newest = self.table().pool(&pool.key).cloned();
@@ -278,7 +295,7 @@ impl Hub {
                 tried.clear();
                 *pool = newest;
             }
-            match pool.begin(&Want::any(random_bits(), self.now(), tried)) {
+            match begin(pool, tried) {
                 Err(Refused::NoEndpoint) => {}
                 other => return other,
             }

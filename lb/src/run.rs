@@ -65,6 +65,7 @@ pub enum IngressError {
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), IngressError> {
     raise_descriptor_limit();
     let hub = Hub::new();
+    hub.feed().set_zone(config.zone.clone());
     hub.observe(&config.observe).map_err(IngressError::Log)?;
     let stop = shutdown.child_token();
     let _stop_all = stop.clone().drop_guard();

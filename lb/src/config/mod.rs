@@ -81,6 +81,8 @@ pub struct RawConfig {
     pub manager: Vec<String>,
     /// This ingress's name, for people.
     pub name: Option<String>,
+    /// The zone that it is in: services may prefer endpoints of the same.
+    pub zone: Option<String>,
     /// The shared listeners.
     pub listen: RawListen,
     /// The address that published ports are bound to.
@@ -127,6 +129,8 @@ pub struct Config {
     pub admin_said: bool,
     /// Threads that serve, if said: whoever makes the runtime honours it.
     pub threads: Option<NonZeroUsize>,
+    /// The zone that it is in.
+    pub zone: Option<String>,
     /// How long things may take.
     pub timeouts: Timeouts,
     /// What is told of single requests.
@@ -235,6 +239,7 @@ impl RawConfig {
             admin: self.admin()?,
             admin_said: self.admin.is_some(),
             threads: threads.transpose()?,
+            zone: self.zone.clone(),
             timeouts: self.timeouts(stand_alone),
             observe: observe::observe(
                 self.access_log.as_ref(),

@@ -9,7 +9,9 @@ use super::settings::Retries;
 use crate::table::Moment;
 
 /// Over how many seconds requests and retries are counted.
-const WINDOW: u64 = 10;
+const WINDOW: u64 = SLOTS as u64;
+/// One for each second.
+const SLOTS: usize = 10;
 /// One request in so many is counted, for as many: a shared counter per request would be paid by
 /// every thread. A power of two.
 const SAMPLE: u64 = 16;
@@ -53,7 +55,7 @@ impl RetryBudget {
 /// Each slot holds its second in the high and its count in the low half, so that both change at
 /// once and a slot of an earlier round is known for what it is.
 #[derive(Debug, Default)]
-struct Window([AtomicU64; WINDOW as usize]);
+struct Window([AtomicU64; SLOTS]);
 
 impl Window {
     fn add(&self, count: u64, now: Moment) {

@@ -6,13 +6,27 @@
 //! [`Outcome`] and judges. All of it is given the time and the random bits.
 
 mod budget;
+mod choice;
+mod draw;
+mod ejection;
+mod latency;
+mod maglev;
 mod retry;
 mod settings;
 mod state;
+pub mod sticky;
+mod turns;
 mod want;
 
 pub use budget::RetryBudget;
+pub(crate) use choice::{Chooser, Context, Member};
+pub use ejection::{Cause, Outlier};
+pub(crate) use latency::PeakLatency;
+pub use maglev::{Maglev, Named};
 pub use retry::{Attempt, Failure};
-pub use settings::Settings;
-pub use state::PoolState;
-pub use want::{Outcome, Overload, Refused, Want};
+pub use settings::{Retries, Settings};
+pub use state::{Pending, PolicyEvents, PoolState};
+pub use want::{Affinity, Outcome, Overload, Refused, Want};
+
+#[cfg(test)]
+mod tests;

@@ -30,6 +30,31 @@ impl<'a> Want<'a> {
             tried,
         }
     }
+
+    /// Returns the same for a request that has a key or a cookie.
+    #[must_use]
+    pub const fn with(self, affinity: Affinity) -> Self {
+        let Affinity { hash, sticky } = affinity;
+        Self {
+            hash,
+            sticky,
+            ..self
+        }
+    }
+
+    /// Whether it has failed at this endpoint.
+    pub fn has_tried(&self, backend: &Arc<Backend>) -> bool {
+        self.tried.iter().any(|other| Arc::ptr_eq(other, backend))
+    }
+}
+
+/// What binds a request to an endpoint: see [`Want`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Affinity {
+    /// The hash of its key ([`super::sticky::hash_of`]), if the pool's policy asks for one.
+    pub hash: Option<u64>,
+    /// What its cookie says ([`super::sticky::endpoint_in`]), if the pool sets one.
+    pub sticky: Option<u64>,
 }
 
 /// Why no endpoint takes a request.

@@ -1,15 +1,15 @@
 //! The live state of one endpoint: shared by every table that names it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use ballast_model::{AssignmentId, NodeId};
+use ballast_model::{AssignmentId, NodeId, Weight};
 use tokio::sync::Notify;
 
 use super::{Links, Moment};
-use crate::policy::Outcome;
+use crate::policy::{Outcome, Outlier, PeakLatency, PoolState, sticky};
 
 /// How much a new latency counts for the average: an eighth, as in TCP's round trip estimate.
 const LATENCY_SHIFT: u32 = 3;
@@ -36,6 +36,14 @@ pub struct Backend {
     pub address: SocketAddr,
     /// The connections to it.
     pub links: Arc<Links>,
+    /// What it shares with the others of its pool.
+    pool: Arc<PoolState>,
+    weight: AtomicU16,
+    near: AtomicBool,
+    /// When its first request came after it had been opened; 0: none yet.
+    fresh_from: AtomicU64,
+    outlier: Outlier,
+    peak: PeakLatency,
     gate: AtomicU8,
     suspect: AtomicBool,
     in_flight: AtomicU32,
@@ -50,38 +58,67 @@ pub struct Backend {
 /// One request or connection in flight; ends when dropped, or by [`InFlight::ended`], which says
 /// how.
 #[derive(Debug)]
-pub struct InFlight(Arc<Backend>);
+pub struct InFlight {
+    backend: Arc<Backend>,
+    /// Whether its pool counts it, too.
+    counted: bool,
+}
 
 impl InFlight {
     /// Where it goes.
     pub fn backend(&self) -> &Arc<Backend> {
-        &self.0
+        &self.backend
+    }
+
+    /// Its pool has counted it: the count ends with it.
+    pub(super) fn counted(mut self) -> Self {
+        self.counted = true;
+        self
     }
 
     /// Ends it and lets the endpoint be judged by how it went. `latency` is that of the response's
     /// head, unless [`Backend::responded`] was told it when it came.
     pub fn ended(self, outcome: Outcome, latency: Option<Duration>, now: Moment) {
         if let Some(latency) = latency {
-            self.0.responded(latency, now);
+            self.backend.responded(latency, now);
         }
-        self.0.judge(outcome, now);
+        self.backend.judge(outcome, now);
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.leave();
+        self.backend.leave();
+        if self.counted {
+            self.backend.pool.leave();
+        }
     }
 }
 
 impl Backend {
     /// Makes a closed one: it takes nothing until the table says so.
     pub fn new(assignment: AssignmentId, node: NodeId, address: SocketAddr) -> Self {
+        Self::of_pool(Arc::default(), assignment, node, address)
+    }
+
+    /// The same for a pool whose state is known.
+    pub fn of_pool(
+        pool: Arc<PoolState>,
+        assignment: AssignmentId,
+        node: NodeId,
+        address: SocketAddr,
+    ) -> Self {
         Self {
             assignment,
             node,
             address,
             links: Arc::new(Links::default()),
+            pool,
+            weight: AtomicU16::new(Weight::DEFAULT.0),
+            near: AtomicBool::new(false),
+            fresh_from: AtomicU64::new(0),
+            outlier: Outlier::default(),
+            peak: PeakLatency::default(),
             gate: AtomicU8::new(Gate::Closed as u8),
             suspect: AtomicBool::new(false),
             in_flight: AtomicU32::new(0),
@@ -109,10 +146,61 @@ impl Backend {
         // SeqCst, with `try_begin`: either the request sees the closed gate, or whoever closed it
         // sees the request in `in_flight`. Weaker orders would allow both to miss each other, and
         // a drain would be acknowledged with a request still to come.
-        match self.gate.swap(gate as u8, Ordering::SeqCst) {
+        let before = match self.gate.swap(gate as u8, Ordering::SeqCst) {
             0 => Gate::Open,
             1 => Gate::Draining,
             _ => Gate::Closed,
+        };
+        if before == Gate::Closed && gate == Gate::Open {
+            self.fresh_from.store(0, Ordering::Relaxed);
+        }
+        before
+    }
+
+    /// Says how much of the requests it gets, and whether it is in the ingress's own zone. Tables
+    /// made from now on heed it.
+    pub fn place(&self, weight: Weight, near: bool) {
+        self.weight.store(weight.0, Ordering::Relaxed);
+        self.near.store(near, Ordering::Relaxed);
+    }
+
+    /// Returns how much of the requests it gets.
+    pub fn weight(&self) -> Weight {
+        Weight(self.weight.load(Ordering::Relaxed))
+    }
+
+    /// Whether it is in the ingress's own zone.
+    pub fn is_near(&self) -> bool {
+        self.near.load(Ordering::Relaxed)
+    }
+
+    /// Returns what it is called in tables of hashes: the same in every ingress.
+    pub fn name(&self) -> u64 {
+        let mut key = [0; 26];
+        key[..8].copy_from_slice(&self.assignment.to_bits().to_le_bytes());
+        match self.address.ip() {
+            IpAddr::V4(ip) => key[8..12].copy_from_slice(&ip.octets()),
+            IpAddr::V6(ip) => key[8..24].copy_from_slice(&ip.octets()),
+        }
+        key[24..].copy_from_slice(&self.address.port().to_le_bytes());
+        sticky::hash_of(&key)
+    }
+
+    /// Returns what it is called in cookies: the same in every ingress.
+    pub fn cookie(&self) -> u64 {
+        self.name().rotate_left(32)
+    }
+
+    /// Returns how long it has been taking requests: since the first one after it was opened, or
+    /// since it came back after errors.
+    pub(crate) fn age(&self, now: Moment) -> Duration {
+        match self.fresh_from.load(Ordering::Relaxed) {
+            0 => {
+                // A clock may begin at 0.
+                self.fresh_from.store(now.0.max(1), Ordering::Relaxed);
+                Duration::ZERO
+            }
+            from => now.since(Moment(from)),
         }
     }
 
@@ -123,16 +211,24 @@ impl Backend {
 
     /// Begins a request, if the gate is open.
     pub fn try_begin(self: &Arc<Self>, now: Moment) -> Option<InFlight> {
+        self.try_begin_within(0, now)
+    }
+
+    /// The same, if fewer than `limit` (0: no limit) are in flight.
+    pub(super) fn try_begin_within(self: &Arc<Self>, limit: u32, now: Moment) -> Option<InFlight> {
         // SeqCst: see `set_gate`.
         let before = self.in_flight.fetch_add(1, Ordering::SeqCst);
-        if self.gate() != Gate::Open {
+        if self.gate() != Gate::Open || limit > 0 && before >= limit {
             self.leave();
             return None;
         }
         if before == 0 {
             self.progress.store(now.0, Ordering::Relaxed);
         }
-        Some(InFlight(Arc::clone(self)))
+        Some(InFlight {
+            backend: Arc::clone(self),
+            counted: false,
+        })
     }
 
     fn leave(&self) {
@@ -186,6 +282,9 @@ impl Backend {
             old - (old >> LATENCY_SHIFT) + (new >> LATENCY_SHIFT)
         };
         self.latency_micros.store(average.max(1), Ordering::Relaxed);
+        if self.pool.wants_peaks() {
+            self.peak.sample(latency, now);
+        }
     }
 
     /// Returns the moving average of the latency, if a response has come yet.
@@ -197,13 +296,46 @@ impl Backend {
     }
 
     /// Draws the consequences of how a request went.
-    fn judge(&self, outcome: Outcome, now: Moment) {
+    fn judge(self: &Arc<Self>, outcome: Outcome, now: Moment) {
         match outcome {
+            Outcome::Status(status) if status < 500 => return self.outlier.succeeded(),
+            Outcome::Status(_) => {}
             Outcome::ConnectFailed | Outcome::Reset | Outcome::Timeout => {
                 self.avoid(now.after(AVOID));
             }
-            Outcome::Status(_) | Outcome::Cancelled => {}
+            Outcome::Cancelled => return,
         }
+        let settings = self.pool.settings();
+        if let Outcome::Status(status) = outcome
+            && !settings.is_failure(status)
+        {
+            return self.outlier.succeeded();
+        }
+        // What its agent has taken out needs no second judge.
+        if self.gate() == Gate::Open
+            && self.outlier.failed(&settings.ejection, now).is_some()
+            && let Some(until) = self.pool.eject(self, &settings.ejection, now)
+        {
+            self.avoid(until);
+            self.fresh_from.store(until.0, Ordering::Relaxed);
+            tracing::info!(address = %self.address, "endpoint out for its errors");
+        }
+    }
+
+    /// Returns how it has answered.
+    pub(crate) fn outlier(&self) -> &Outlier {
+        &self.outlier
+    }
+
+    /// Returns until when it is out for its errors, if it is.
+    pub fn ejected_until(&self, now: Moment) -> Option<Moment> {
+        self.outlier.out_until(now)
+    }
+
+    /// Returns the latency that rises at once and falls slowly, in microseconds; 0 if no response
+    /// has come yet.
+    pub(crate) fn peak_latency(&self, now: Moment) -> f32 {
+        self.peak.micros(now)
     }
 
     /// Prefers its peers until then: it refused or reset a connection.
@@ -214,6 +346,7 @@ impl Backend {
     /// Forgets that it was to be avoided: its agent has spoken.
     pub fn forgive(&self) {
         self.avoid_until.store(0, Ordering::Relaxed);
+        self.outlier.forgive();
         self.probe_gap_micros.store(0, Ordering::Relaxed);
     }
 

@@ -17,7 +17,8 @@
 //! probes at once, the probes are more likely wrong than the members, and an empty pool helps
 //! nobody. Leases are counted by node, not by member: one silent node is an everyday failure even
 //! if it held most of the replicas, many silent nodes are a failure of ours. `unknown` members do
-//! not count and never become suspects: nothing has answered there yet. See docs/adr/0005.
+//! not count and never become suspects: nothing has answered there yet. A port may do without the
+//! floor (`outage.fail_open: false`). See docs/adr/0005.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -133,12 +134,19 @@ pub struct Feed {
     table: Arc<RouteTable>,
     sessions: u64,
     ticked: Option<Moment>,
+    /// Where this ingress is, if it was told.
+    zone: Option<String>,
 }
 
 impl Feed {
     /// Makes an empty one.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Says where this ingress is: for tables made from now on.
+    pub fn set_zone(&mut self, zone: Option<String>) {
+        self.zone = zone;
     }
 
     /// Returns the current table.
@@ -380,7 +388,8 @@ impl Feed {
         let mut effects = Effects::default();
         let mut pools: Option<Vec<Arc<Pool>>> = None;
         for place in places {
-            let states = self.states(&self.ports[place].endpoints);
+            let port = &self.ports[place];
+            let states = self.states(&port.endpoints, fails_open(port));
             let old = &self.table.pools[place];
             if old
                 .members
@@ -398,14 +407,14 @@ impl Feed {
                     backend: Arc::clone(&member.backend),
                     state,
                 });
-            let pool = Pool::new(
+            let pool = Pool::of(
+                Arc::clone(old.state()),
                 old.key.clone(),
                 Arc::clone(&old.service_name),
                 old.protocol,
                 members.collect(),
             )
-            .counting(Arc::clone(&old.stats))
-            .governed(Arc::clone(old.state()));
+            .counting(Arc::clone(&old.stats));
             set_gates(&pool, said, &mut effects);
             pools.get_or_insert_with(|| self.table.pools.clone())[place] = Arc::new(pool);
         }
@@ -441,7 +450,7 @@ impl Feed {
     }
 
     /// The table in the module's documentation.
-    fn states(&self, endpoints: &[Endpoint]) -> Vec<MemberState> {
+    fn states(&self, endpoints: &[Endpoint], fail_open: bool) -> Vec<MemberState> {
         let known: Vec<(Health, bool)> = endpoints.iter().map(|end| self.known(end)).collect();
         let counts = |health: Health| matches!(health, Health::Healthy | Health::Unhealthy);
         let mut nodes: BTreeMap<NodeId, bool> = BTreeMap::new();
@@ -451,12 +460,12 @@ impl Feed {
             }
         }
         let silent = nodes.values().filter(|&&lapsed| lapsed).count();
-        let keep_silent = silent * 2 > nodes.len();
+        let keep_silent = fail_open && silent * 2 > nodes.len();
         let judged = known
             .iter()
             .filter(|&&(health, lapsed)| counts(health) && (!lapsed || keep_silent));
         let failing = judged.clone().filter(|(h, _)| *h == Health::Unhealthy);
-        let keep_failing = failing.count() * 2 > judged.count();
+        let keep_failing = fail_open && failing.count() * 2 > judged.count();
         known
             .into_iter()
             .map(|(health, lapsed)| match (health, lapsed) {
@@ -520,23 +529,29 @@ impl Feed {
                     service: table.service,
                     port: port.name.as_str().into(),
                 };
-                let states = self.states(&port.endpoints);
+                let state = governor(governors.remove(&key), port);
+                let states = self.states(&port.endpoints, fails_open(port));
                 let members = port
                     .endpoints
                     .iter()
                     .zip(states)
-                    .map(|(end, state)| Member {
-                        backend: live.take(&key, end),
-                        state,
+                    .map(|(end, known)| Member {
+                        backend: live.take(&key, &state, end),
+                        state: known,
                     });
-                let pool = Pool::new(
+                let members: Vec<Member> = members.collect();
+                for (member, end) in members.iter().zip(&port.endpoints) {
+                    let near = end.zone.is_some() && end.zone == self.zone;
+                    member.backend.place(end.weight, near);
+                }
+                let pool = Pool::of(
+                    state,
                     key.clone(),
                     Arc::clone(&name),
                     port.protocol,
-                    members.collect(),
+                    members,
                 )
-                .counting(Arc::clone(&stats))
-                .governed(governor(governors.remove(&key), port));
+                .counting(Arc::clone(&stats));
                 set_gates(&pool, &[], &mut effects);
                 pools.push(Arc::new(pool));
                 self.ports.push(port.clone());
@@ -569,6 +584,12 @@ fn governor(before: Option<Arc<PoolState>>, port: &PortTable) -> Arc<PoolState> 
         }
         None => PoolState::new(settings),
     }
+}
+
+/// Whether the floor holds for a port.
+fn fails_open(port: &PortTable) -> bool {
+    let balance = port.balance.as_ref();
+    balance.is_none_or(|balance| balance.outage.fail_open)
 }
 
 fn newer(old: Option<Report>, new: Report) -> Report {
@@ -635,11 +656,19 @@ impl LiveBackends {
         Self(live)
     }
 
-    fn take(&mut self, key: &PoolKey, end: &Endpoint) -> Arc<Backend> {
+    fn take(&mut self, key: &PoolKey, state: &Arc<PoolState>, end: &Endpoint) -> Arc<Backend> {
         self.0
             .remove(&(key.clone(), end.assignment, end.address))
             .filter(|backend| backend.node == end.node)
-            .unwrap_or_else(|| Arc::new(Backend::new(end.assignment, end.node, end.address)))
+            .unwrap_or_else(|| {
+                let state = Arc::clone(state);
+                Arc::new(Backend::of_pool(
+                    state,
+                    end.assignment,
+                    end.node,
+                    end.address,
+                ))
+            })
     }
 
     fn rest(self) -> impl Iterator<Item = Arc<Backend>> {

@@ -1,13 +1,16 @@
 //! The endpoints behind one port of one service.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ballast_model::{Protocol, ServiceId};
+use ballast_model::{BalancePolicy, HashKey, Protocol, ServiceId, StickySpec};
 
-use super::{Backend, InFlight, Moment};
+use super::{Backend, Gate, InFlight, Moment};
 use crate::metrics::ServiceStats;
-use crate::policy::{Attempt, PoolState, Refused, Settings, Want};
+use crate::policy::{
+    self, Attempt, Chooser, Context, Overload, Pending, PoolState, Refused, Settings, Want,
+};
 
 /// Names a pool: stays across tables.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,7 +87,9 @@ pub struct Pool {
     pub stats: Arc<ServiceStats>,
     settings: Arc<Settings>,
     state: Arc<PoolState>,
-    open: Vec<Arc<Backend>>,
+    chooser: Chooser,
+    /// Whether requests in flight are counted for the pool.
+    counts: bool,
 }
 
 impl Pool {
@@ -95,29 +100,37 @@ impl Pool {
         protocol: Protocol,
         members: Vec<Member>,
     ) -> Self {
-        let open = members
+        Self::of(Arc::default(), key, service_name, protocol, members)
+    }
+
+    /// Makes a pool that balances as the settings of a state say, which the pools before and after
+    /// it share.
+    pub fn of(
+        state: Arc<PoolState>,
+        key: PoolKey,
+        service_name: Arc<str>,
+        protocol: Protocol,
+        members: Vec<Member>,
+    ) -> Self {
+        let settings = state.settings();
+        let seen: Vec<policy::Member<'_>> = members
             .iter()
-            .filter(|member| member.state.takes_requests())
-            .map(|member| Arc::clone(&member.backend))
+            .map(|member| policy::Member {
+                backend: &member.backend,
+                open: member.state.takes_requests(),
+            })
             .collect();
         Self {
+            chooser: Chooser::new(&seen, &settings, &state),
+            counts: settings.limits.requests > 0 || settings.policy == BalancePolicy::BoundedHash,
             key,
             service_name,
             protocol,
             members,
             stats: Arc::default(),
-            settings: Arc::default(),
-            state: Arc::default(),
-            open,
+            settings,
+            state,
         }
-    }
-
-    /// Balances as the settings of a state say, which the pools that follow share.
-    #[must_use]
-    pub fn governed(mut self, state: Arc<PoolState>) -> Self {
-        self.settings = state.settings();
-        self.state = state;
-        self
     }
 
     /// Returns what is shared with the pools before and after it.
@@ -143,7 +156,15 @@ impl Pool {
     /// Returns whether a failed request may be sent again, and takes it from the budget if so.
     pub fn may_retry(&self, attempt: &Attempt, now: Moment) -> bool {
         let rules = &self.settings.retry;
-        attempt.may_retry(rules.attempts) && self.state.budget.retry(rules, now)
+        if !attempt.may_retry(rules.attempts) {
+            return false;
+        }
+        let granted = self.state.budget.retry(rules, now);
+        if !granted {
+            let refused = &self.state.events.retries_refused;
+            refused.fetch_add(1, Ordering::Relaxed);
+        }
+        granted
     }
 
     /// Counts on where another pool of the service has begun.
@@ -155,60 +176,116 @@ impl Pool {
 
     /// Returns those that take requests.
     pub fn open(&self) -> &[Arc<Backend>] {
-        &self.open
+        self.chooser.open()
     }
 
-    /// Begins a request at one of the endpoints that take requests and that it has not tried: of
-    /// two drawn by chance, the one with less in flight. Those that are to be avoided are taken
-    /// only if nothing else is left.
+    /// Begins to wait for an endpoint.
+    ///
+    /// # Errors
+    /// [`Refused::Overloaded`] if as many wait as may.
+    pub fn wait(&self) -> Result<Pending, Refused> {
+        let pending = self.state.wait();
+        pending.ok_or_else(|| self.overloaded(Overload::Pending))
+    }
+
+    /// Returns the key that its policy hashes, if it does.
+    pub fn hash_key(&self) -> Option<&HashKey> {
+        let hashes = self.settings.policy.hashes();
+        hashes.then_some(&self.settings.key)
+    }
+
+    /// Returns the cookie that keeps clients at their endpoint, if there is one.
+    pub fn sticky(&self) -> Option<&StickySpec> {
+        self.settings.sticky.as_ref()
+    }
+
+    /// Returns how long to wait before a further try, `tries` having failed: the first retry is
+    /// immediate; then a part, drawn by `random`, of a time that doubles.
+    pub fn backoff(&self, tries: usize, random: u64) -> Duration {
+        let rules = &self.settings.retry;
+        let Some(doublings) = tries.checked_sub(2) else {
+            return Duration::ZERO;
+        };
+        let factor = 1u32 << doublings.min(20);
+        let longest = rules.backoff.saturating_mul(factor).min(rules.max_backoff);
+        longest.mul_f64((random >> 32) as f64 / f64::from(u32::MAX))
+    }
+
+    /// Begins a request at the endpoint that the pool's policy chooses among those that take
+    /// requests and that it has not tried. Those that are to be avoided are taken only if nothing
+    /// else is left.
     ///
     /// # Errors
     /// [`Refused`]: none takes it.
     ///
     /// # Complexity
-    /// Constant; linear in the pool when both draws cannot be used.
+    /// Constant; linear in the pool when the policy's choice cannot be used.
     pub fn begin(&self, want: &Want<'_>) -> Result<InFlight, Refused> {
-        let Want { random, now, .. } = *want;
-        let count = self.open.len() as u64;
-        if count == 0 {
+        if self.open().is_empty() {
             return Err(Refused::NoEndpoint);
         }
         if want.tried.is_empty() {
-            self.state.budget.request(random, now);
+            self.state.budget.request(want.random, want.now);
         }
-        let usable = |backend: &Arc<Backend>| !was_tried(want, backend) && !backend.avoided(now);
-        // 32 random bits each; the bias of a modulus of a few thousand does not matter here.
-        let first = (random >> 32) % count;
-        let step = 1 + (random & 0xffff_ffff) % count.saturating_sub(1).max(1);
-        let second = (first + step) % count;
-        let at = |index: u64| &self.open[usize::try_from(index).unwrap_or(0)];
-        let chosen = match (usable(at(first)), usable(at(second))) {
-            (true, true) if at(second).in_flight() < at(first).in_flight() => Some(at(second)),
-            (true, _) => Some(at(first)),
-            (false, true) => Some(at(second)),
-            (false, false) => None,
+        let limits = &self.settings.limits;
+        if self.counts && !self.state.enter(limits.requests) {
+            return Err(self.overloaded(Overload::Requests));
+        }
+        let context = Context {
+            want,
+            settings: &self.settings,
+            state: &self.state,
         };
-        if let Some(request) = chosen.and_then(|backend| backend.try_begin(now)) {
-            return Ok(request);
+        let chosen = self.chooser.choose(&context);
+        let begun = chosen
+            .and_then(|backend| backend.try_begin_within(limits.endpoint_requests, want.now))
+            .map_or_else(|| self.begin_at_any(&context), Ok);
+        match begun {
+            Ok(flight) if self.counts => Ok(flight.counted()),
+            Err(refused) if self.counts => {
+                self.state.leave();
+                Err(refused)
+            }
+            begun => begun,
         }
-        self.begin_at_any(want).ok_or(Refused::NoEndpoint)
     }
 
     /// The same, after a look at every one.
-    fn begin_at_any(&self, want: &Want<'_>) -> Option<InFlight> {
-        let mut left: Vec<&Arc<Backend>> = self
-            .open
-            .iter()
-            .filter(|backend| !was_tried(want, backend))
-            .collect();
-        left.sort_by_key(|backend| (backend.avoided(want.now), backend.in_flight()));
-        left.into_iter()
-            .find_map(|backend| backend.try_begin(want.now))
+    fn begin_at_any(&self, context: &Context<'_>) -> Result<InFlight, Refused> {
+        let (want, open) = (context.want, self.open());
+        let limit = self.settings.limits.endpoint_requests;
+        // Not always the first of those that are alike.
+        let from = usize::try_from(want.random % open.len() as u64).unwrap_or(0);
+        for _ in 0..open.len() {
+            let (before, after) = open.split_at(from);
+            let all = after.iter().chain(before);
+            let mut left = all
+                .filter(|backend| backend.gate() == Gate::Open && !want.has_tried(backend))
+                .filter(|backend| {
+                    self.settings.fail_open || backend.ejected_until(want.now).is_none()
+                })
+                .peekable();
+            if left.peek().is_none() {
+                return Err(Refused::NoEndpoint);
+            }
+            let best = left
+                .filter(|backend| !context.is_full(backend))
+                .min_by_key(|backend| (backend.avoided(want.now), backend.in_flight()));
+            let Some(best) = best else {
+                return Err(self.overloaded(Overload::Endpoints));
+            };
+            if let Some(flight) = best.try_begin_within(limit, want.now) {
+                return Ok(flight);
+            }
+        }
+        Err(Refused::NoEndpoint)
     }
-}
 
-fn was_tried(want: &Want<'_>, backend: &Arc<Backend>) -> bool {
-    want.tried.iter().any(|other| Arc::ptr_eq(other, backend))
+    fn overloaded(&self, which: Overload) -> Refused {
+        let overloads = &self.state.events.overloads;
+        overloads.fetch_add(1, Ordering::Relaxed);
+        Refused::Overloaded(which)
+    }
 }
 
 #[cfg(test)]
@@ -216,7 +293,6 @@ mod tests {
     use ballast_model::{AssignmentId, NodeId};
 
     use super::*;
-    use crate::table::Gate;
 
     fn pool(states: &[MemberState]) -> Pool {
         let members = states
