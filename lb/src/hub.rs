@@ -231,9 +231,11 @@ impl Hub {
             .remove_if(&node, |_, current| current.same_channel(link));
     }
 
-    /// Returns how many agents are connected.
+    /// Returns how many agents are connected; the checks of a stand-alone ingress are none.
     pub fn agents(&self) -> usize {
-        self.agents.len()
+        let own = NodeId::from_bits(0);
+        let agents = self.agents.iter();
+        agents.filter(|agent| *agent.key() != own).count()
     }
 
     /// Asks the endpoint's agent for a probe at once, if not asked too recently.

@@ -33,6 +33,7 @@ mod standalone;
 pub mod table;
 pub mod tls;
 
+pub use admin::LogControl;
 pub use config::{Config, ConfigError, RawConfig};
 pub use run::{IngressError, run};
 

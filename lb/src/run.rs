@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::Admin;
 use crate::chain;
 use crate::config::{Cluster, Config, Mode, StandAlone};
 use crate::hub::Hub;
@@ -93,8 +94,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Ingr
     if let Some(address) = config.admin {
         match bind(address).await {
             Ok(listener) => {
-                let (hub, ready) = (Arc::clone(&hub), Arc::clone(&ready));
-                tokio::spawn(admin::serve(hub, listener, ready, stop.clone()));
+                let admin = Admin {
+                    hub: Arc::clone(&hub),
+                    ready: Arc::clone(&ready),
+                    log: config.log.clone(),
+                };
+                tokio::spawn(admin::serve(admin, listener, stop.clone()));
             }
             Err(error) if config.admin_said => return Err(error),
             Err(error) => {

@@ -17,7 +17,7 @@ pub use node::{JoinRoleArg, NodeCommand, NodeUpdate};
 pub use placement::{ApartArg, DeviceArg, NearArg, PlacementArgs, ResourceArg, SpreadArg};
 pub use plan::{PlanArgs, PlanCommand, PlanServiceCommand, RebalanceArgs};
 pub use pool::{PoolCommand, PoolSet};
-pub use role::{AgentArgs, DevArgs, IngressArgs, ManagerArgs};
+pub use role::{AgentArgs, DevArgs, IngressArgs, IngressCommand, ManagerArgs};
 pub use service::{CreateArgs, LogsArgs, ScaleArgs, ScaleTo, ServiceCommand, UpdateArgs, WaitArgs};
 pub use service::{
     EnvArg, HealthArgs, KeyValue, RestartArg, RouteArg, SpecArgs, UlimitArg, UpdateOrderArg,

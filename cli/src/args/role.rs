@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use super::{KeyValue, ResourceArg};
 
@@ -119,6 +119,9 @@ pub struct AgentArgs {
 /// Of `ingress`.
 #[derive(Debug, Default, Args)]
 pub struct IngressArgs {
+    /// What to do with one that runs; without it, one is run
+    #[command(subcommand)]
+    pub command: Option<IngressCommand>,
     /// The token from `ballast node join-token ingress`; needed for the first start only
     #[arg(
         long,
@@ -152,7 +155,24 @@ pub struct IngressArgs {
     /// Where certificates are kept
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Where /metrics, /healthz and /readyz are served; `off` for nowhere
-    #[arg(long, value_name = "ADDR")]
+    /// Where the status page and /metrics are served or, with a command, asked; `off` for nowhere
+    #[arg(long, value_name = "ADDR", global = true)]
     pub admin: Option<String>,
+}
+
+/// What to do with an ingress that runs on this machine, or whose admin address is reached.
+#[derive(Debug, Clone, Subcommand)]
+pub enum IngressCommand {
+    /// Shows what is routed where, and why each endpoint takes requests or does not
+    Dump {
+        /// Only services with this in their name
+        #[arg(value_name = "SERVICE")]
+        service: Option<String>,
+    },
+    /// Shows what it logs, or changes it until it ends
+    Log {
+        /// Such as `info` or `warn,ballast_lb=debug`
+        #[arg(value_name = "FILTER")]
+        filter: Option<String>,
+    },
 }

@@ -2,6 +2,7 @@
 
 mod converge;
 mod events;
+mod ingress;
 mod logs;
 mod node;
 mod plan;
@@ -19,6 +20,8 @@ use clap::CommandFactory;
 use crate::api::{Api, ClientFiles, Host};
 use crate::args::{Cli, Command, Global, Output};
 use crate::{Failure, render, role};
+
+pub(crate) use ingress::ingress;
 
 pub use converge::{Watch, converge};
 pub use stack::{read_compose, stack_name};

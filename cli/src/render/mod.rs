@@ -1,5 +1,6 @@
 //! What the user sees: tables for people, fixed JSON for programs.
 
+mod dump;
 mod plan;
 mod simulation;
 mod style;
@@ -11,6 +12,7 @@ use serde::Serialize;
 
 use crate::Failure;
 
+pub use dump::{DumpedEndpoint, DumpedPool, DumpedRoute, dump};
 pub use plan::{plan, suggestions};
 pub use simulation::simulation;
 pub use style::Style;

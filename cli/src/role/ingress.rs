@@ -7,8 +7,8 @@ use ballast_lb::config::{Config, RawConfig};
 use tokio_util::sync::CancellationToken;
 
 use super::{chain, logging, process, read_config};
-use crate::Failure;
 use crate::args::{Global, IngressArgs};
+use crate::{Failure, command};
 
 /// Runs an ingress until it is told to end: as a member of a cluster, or alone with a file of
 /// services.
@@ -16,13 +16,17 @@ use crate::args::{Global, IngressArgs};
 /// # Errors
 /// If its configuration is wrong, or it cannot start.
 pub fn ingress(global: &Global, args: IngressArgs) -> Result<(), Failure> {
-    logging::start(global.log, logging::ROLE);
+    if let Some(command) = args.command {
+        return command::ingress(global, args.admin.as_deref(), command);
+    }
+    let log = logging::start(global.log, logging::ROLE);
     let file = match &args.config {
         None => RawConfig::default(),
         Some(path) => RawConfig::from_text(path, &read_config(Some(path))?)
             .map_err(|error| Failure::Failed(chain(&error)))?,
     };
-    let config = validate(over(file, args)?)?;
+    let mut config = validate(over(file, args)?)?;
+    config.log = Some(log);
     process::run_with(config.threads, |shutdown| run(config, shutdown))
 }
 

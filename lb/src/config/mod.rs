@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ballast_link::{JoinToken, paths};
 use ballast_model::{RouteRule, ServiceId, ServiceTable, nearest};
@@ -16,6 +17,7 @@ use ballast_wire::join::JoinRole;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
+use crate::admin::LogControl;
 use crate::l7::Timeouts;
 use crate::listeners::Shared;
 use crate::observe::ObserveConfig;
@@ -137,6 +139,8 @@ pub struct Config {
     pub observe: ObserveConfig,
     /// The certificates and settings of `listen.https`.
     pub tls: Option<crate::tls::Settings>,
+    /// Who can change what the process logs: for whoever makes it, the file has no say.
+    pub log: Option<Arc<dyn LogControl>>,
     /// Where the table comes from.
     pub mode: Mode,
 }
@@ -247,6 +251,7 @@ impl RawConfig {
                 self.traces.as_ref(),
             )?,
             tls: self.tls()?,
+            log: None,
             mode: if stand_alone {
                 Mode::StandAlone(self.stand_alone()?)
             } else {

@@ -112,6 +112,19 @@ impl Latency {
         all
     }
 
+    /// Returns the ends in microseconds and the counts of the buckets that hold something; what is
+    /// past all bounds counts at the last one.
+    pub fn filled(&self) -> Vec<(u64, u64)> {
+        let filled = self
+            .buckets
+            .iter()
+            .enumerate()
+            .filter(|(_, count)| **count > 0);
+        filled
+            .map(|(bucket, &count)| (end_of(bucket.min(BUCKETS - 2)), count))
+            .collect()
+    }
+
     /// Returns a quantile (0 to 1) to an eighth of itself; `None` if there were none.
     pub fn quantile(&self, quantile: f64) -> Option<Duration> {
         let count = self.count();

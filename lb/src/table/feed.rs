@@ -36,6 +36,8 @@ use super::{Backend, Gate, Member, MemberState, Moment, Pool, PoolKey, RouteTabl
 use crate::metrics::ServiceStats;
 use crate::policy::{PoolState, Settings};
 
+mod why;
+
 /// How often [`Feed::tick`] is called.
 pub const TICK: Duration = Duration::from_millis(25);
 /// How late a tick may be before the leases are extended by its lateness: this process was starved
