@@ -5,6 +5,7 @@
 use std::hint::black_box;
 
 use ballast_lb::policy::Want;
+use ballast_lb::route::{Decision, RequestView};
 use ballast_lb::table::{Feed, Moment};
 use ballast_model::{
     AssignmentId, Endpoint, Generation, Health, NodeId, PortTable, Protocol, RouteRule, ServiceId,
@@ -55,8 +56,13 @@ fn route_and_pick(c: &mut Criterion) {
                     .wrapping_mul(6_364_136_223_846_793_005)
                     .wrapping_add(1);
                 let host = &hosts[(number >> 33) as usize % hosts.len()];
-                let pool = table.route(black_box(host), "/some/path").expect("a route");
-                let flight = pool.begin(&Want::any(number, Moment(number >> 40), &[]));
+                let asked = RequestView::bare(black_box(host), "/some/path");
+                let Decision::Forward(forward) = table.decide(&asked, number, Moment(0)) else {
+                    panic!("the host has a route");
+                };
+                let flight = forward
+                    .pool
+                    .begin(&Want::any(number, Moment(number >> 40), &[]));
                 black_box(flight.expect("an endpoint").backend().address)
             });
         });

@@ -9,6 +9,7 @@ use std::hint::black_box;
 use std::process::ExitCode;
 
 use ballast_lb::policy::Want;
+use ballast_lb::route::{Decision, RequestView};
 use ballast_lb::table::{Feed, Moment, Session};
 use ballast_loadgen::engine::response::{Event, Response};
 use ballast_loadgen::plan::{Lane, Plan};
@@ -138,11 +139,15 @@ fn request(count: u64) -> u64 {
     let mut hash = 0_u64;
     for number in 0..count {
         let host = &hosts[usize::try_from(number % 100).expect("small")];
-        let pool = table.route(black_box(host), "/some/path").expect("a route");
         // Any bits will do, as long as they are the same each time.
         let random = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let now = Moment(number);
-        let flight = pool
+        let asked = RequestView::bare(black_box(host), "/some/path");
+        let Decision::Forward(forward) = table.decide(&asked, random, now) else {
+            panic!("the host has a route");
+        };
+        let flight = forward
+            .pool
             .begin(&Want::any(random, now, &[]))
             .expect("an endpoint");
         let backend = flight.backend();

@@ -7,6 +7,7 @@
 //! * [`config`]: what it is told at its start
 //! * [`table`]: the core, without clock and sockets: tables, pools, what follows from messages
 //! * [`policy`]: which endpoint a request goes to, and what follows from how it went
+//! * [`route`]: which route a request takes, and what that does with it; without clock and sockets
 //! * [`hub`]: the shell around it, shared by all parts
 //! * [`tls`]: certificates and sessions
 //! * [`l7`]: HTTP through pingora; [`l4`]: TCP and UDP; [`listeners`]: the ports
@@ -27,6 +28,7 @@ mod manager;
 pub mod metrics;
 pub mod observe;
 pub mod policy;
+pub mod route;
 mod run;
 mod stall;
 mod standalone;

@@ -1,11 +1,12 @@
 //! What the ingress itself answers: small problem documents (RFC 9457).
 
-use bytes::Bytes;
 use http::Method;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::header::CONTENT_LENGTH;
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
+
+use crate::route::Answer;
 
 /// The header that tells the ingress's own answers from those of an endpoint.
 pub const REASON_HEADER: &str = "x-ballast-reason";
@@ -28,6 +29,8 @@ pub enum Reason {
     RequestTimeout,
     /// The request is not valid HTTP, or asks for what is not served.
     BadRequest,
+    /// The body is longer than the route takes.
+    BodyTooLarge,
     /// A fault of the ingress.
     Internal,
 }
@@ -42,6 +45,7 @@ impl Reason {
             Self::Timeout => 504,
             Self::RequestTimeout => 408,
             Self::BadRequest => 400,
+            Self::BodyTooLarge => 413,
             Self::Internal => 500,
         }
     }
@@ -56,6 +60,7 @@ impl Reason {
             Self::Timeout => "timeout",
             Self::RequestTimeout => "request-timeout",
             Self::BadRequest => "bad-request",
+            Self::BodyTooLarge => "body-too-large",
             Self::Internal => "internal",
         }
     }
@@ -69,6 +74,7 @@ impl Reason {
             Self::Timeout => "the endpoint did not answer in time",
             Self::RequestTimeout => "the request did not come in time",
             Self::BadRequest => "the request cannot be served",
+            Self::BodyTooLarge => "the body is longer than this route takes",
             Self::Internal => "the ingress failed",
         }
     }
@@ -82,32 +88,45 @@ impl Reason {
             self.code()
         )
     }
+
+    fn whole(self) -> Answer {
+        let answer = Answer::problem(self.status(), self.code(), self.title());
+        match self {
+            Self::NoEndpoint => answer.with("retry-after", "1"),
+            _ => answer,
+        }
+    }
+}
+
+/// Answers the request with a reason, if nothing was answered yet.
+///
+/// # Errors
+/// When the client cannot be written to.
+pub async fn answer(session: &mut Session, reason: Reason) -> Result<()> {
+    reply(session, reason.whole()).await
 }
 
 /// Answers the request, if nothing was answered yet.
 ///
 /// # Errors
 /// When the client cannot be written to.
-pub async fn answer(session: &mut Session, reason: Reason) -> Result<()> {
+pub async fn reply(session: &mut Session, answer: Answer) -> Result<()> {
     if session.response_written().is_some() {
         return Ok(());
     }
-    let body = reason.body();
-    let mut head = ResponseHeader::build(reason.status(), Some(5))?;
-    head.insert_header(CONTENT_TYPE, "application/problem+json")?;
-    head.insert_header(CONTENT_LENGTH, body.len().to_string())?;
-    head.insert_header(CACHE_CONTROL, "no-store")?;
-    head.insert_header(REASON_HEADER, reason.code())?;
-    if reason == Reason::NoEndpoint {
-        head.insert_header(RETRY_AFTER, "1")?;
+    let mut head = ResponseHeader::build(answer.status, Some(answer.fields.len() + 1))?;
+    for (name, value) in answer.fields {
+        head.append_header(name, value)?;
     }
-    let bodiless = session.req_header().method == Method::HEAD;
+    if answer.status != 204 {
+        head.insert_header(CONTENT_LENGTH, answer.body.len().to_string())?;
+    }
+    let bodiless = session.req_header().method == Method::HEAD || answer.status == 204;
     session
         .write_response_header(Box::new(head), bodiless)
         .await?;
     if !bodiless {
-        let body = Bytes::from(body);
-        session.write_response_body(Some(body), true).await?;
+        session.write_response_body(Some(answer.body), true).await?;
     }
     Ok(())
 }

@@ -13,14 +13,16 @@ use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
-use super::answer::{Reason, answer};
+use super::answer::{Reason, answer, reply};
 use super::dial::Dialer;
 use super::front::{Entrance, Entrances};
 use super::tell::{self, Told};
+use super::way::{HeaderFields, Way, view};
 use crate::hub::{Active, Hub, random_bits};
 use crate::metrics::Traffic;
 use crate::observe::Named;
 use crate::policy::{Attempt, Failure, Outcome, Refused};
+use crate::route::{Answer, Decision};
 use crate::table::{Backend, InFlight, Pool};
 
 /// How long a probe may take that is asked for after a refused connection.
@@ -71,6 +73,10 @@ pub struct Balancer {
 pub struct Request {
     begun: Instant,
     pool: Option<Arc<Pool>>,
+    way: Way,
+    timeouts: Timeouts,
+    /// Bytes of the request's body so far.
+    body: u64,
     tls: bool,
     current: Option<InFlight>,
     attempt_begun: Instant,
@@ -98,31 +104,48 @@ impl Balancer {
         }
     }
 
-    /// Finds the pool: from here on the request belongs to it, whatever table comes.
-    fn route(&self, session: &Session, request: &mut Request) {
+    /// Finds the pool, or the answer: from here on the request belongs to it, whatever table comes.
+    fn route(&self, session: &Session, request: &mut Request) -> Option<Answer> {
         let local = session.server_addr().and_then(PingoraAddr::as_inet);
-        let Some(entrance) = local.and_then(|local| self.entrances.get(local)) else {
-            return;
-        };
+        let entrance = local.and_then(|local| self.entrances.get(local))?;
         request.tls = entrance == Entrance::SharedTls;
         let table = self.hub.table();
-        let head = session.req_header();
-        request.pool = match entrance {
-            Entrance::Published(port) => table.published(port).cloned(),
-            Entrance::Shared | Entrance::SharedTls => {
-                table.route(host_of(head), head.uri.path()).cloned()
+        let fields = HeaderFields(session.req_header());
+        let view = view(session, &fields, entrance);
+        match table.decide(&view, random_bits(), self.hub.now()) {
+            Decision::NoRoute => None,
+            Decision::Answer(answer) => Some(answer),
+            Decision::Forward(forward) => {
+                request.pool = Some(Arc::clone(forward.pool));
+                request.way = Way::from(forward);
+                request.timeouts = request.way.route.timeouts(&self.timeouts);
+                request.way.admits(session.req_header()).err()
             }
-        };
+        }
     }
 
     /// Begins at an endpoint; waits for one for a while if the service has any at all.
     async fn choose(&self, request: &mut Request) -> Result<InFlight, Refused> {
         let pool = request.pool.as_mut().ok_or(Refused::NoEndpoint)?;
-        let deadline = request.begun + pool.hold(self.timeouts.hold);
+        let deadline = request.begun + pool.hold(request.timeouts.hold);
         self.hub.begin(pool, &mut request.tried, deadline).await
     }
 
-    fn peer(&self, backend: &Backend, upgrade: bool) -> Box<HttpPeer> {
+    /// Answers with a reason; with the route's own answer instead if no endpoint took the request.
+    async fn no_endpoint(
+        &self,
+        session: &mut Session,
+        request: &Request,
+        reason: Reason,
+    ) -> Result<()> {
+        let unserved = matches!(reason, Reason::NoEndpoint | Reason::ConnectFailed);
+        match request.way.route.fallback().filter(|_| unserved) {
+            Some(fallback) => reply(session, fallback.clone()).await,
+            None => answer(session, reason).await,
+        }
+    }
+
+    fn peer(backend: &Backend, timeouts: &Timeouts, upgrade: bool) -> Box<HttpPeer> {
         let epoch = backend.links.epoch();
         let mut peer = Box::new(HttpPeer::new(backend.address, false, String::new()));
         // Connections are shared only within one epoch of one endpoint; for an upgrade, not at all.
@@ -135,14 +158,14 @@ impl Balancer {
         options.read_timeout = Some(if upgrade {
             UPGRADED_IDLE
         } else {
-            self.timeouts.read
+            timeouts.read
         });
-        options.write_timeout = Some(self.timeouts.write);
-        options.idle_timeout = Some(self.timeouts.keep);
+        options.write_timeout = Some(timeouts.write);
+        options.idle_timeout = Some(timeouts.keep);
         options.custom_l4 = Some(Arc::new(Dialer::new(
             Arc::clone(&backend.links),
             epoch,
-            self.timeouts.connect,
+            timeouts.connect,
             upgrade,
         )));
         peer
@@ -222,6 +245,8 @@ fn reason_of(error: &Error, request: &Request) -> Option<Reason> {
         (HTTPStatus(503), _) => Reason::NoEndpoint,
         (HTTPStatus(502), _) => Reason::ConnectFailed,
         (HTTPStatus(404), _) => Reason::NoRoute,
+        (HTTPStatus(413), _) => Reason::BodyTooLarge,
+        (HTTPStatus(400), _) => Reason::BadRequest,
         (_, ErrorSource::Downstream) if gone => return None,
         (_, ErrorSource::Downstream) => Reason::BadRequest,
         (ReadTimedout | WriteTimedout | ConnectTimedout, ErrorSource::Upstream) => Reason::Timeout,
@@ -242,6 +267,9 @@ impl ProxyHttp for Balancer {
         Request {
             begun: now,
             pool: None,
+            way: Way::default(),
+            timeouts: self.timeouts,
+            body: 0,
             tls: false,
             current: None,
             attempt_begun: now,
@@ -259,13 +287,19 @@ impl ProxyHttp for Balancer {
 
     async fn request_filter(&self, session: &mut Session, request: &mut Request) -> Result<bool> {
         request.named = tell::name(&self.hub, session);
-        self.route(session, request);
+        if let Some(answer) = self.route(session, request) {
+            // Its body may be long: nobody reads it.
+            session.set_keepalive(None);
+            reply(session, answer).await?;
+            return Ok(true);
+        }
         let Some(pool) = &request.pool else {
             answer(session, Reason::NoRoute).await?;
             return Ok(true);
         };
         if pool.members.is_empty() {
-            answer(session, Reason::NoEndpoint).await?;
+            self.no_endpoint(session, request, Reason::NoEndpoint)
+                .await?;
             return Ok(true);
         }
         request.upgrade = session.is_upgrade_req();
@@ -286,7 +320,7 @@ impl ProxyHttp for Balancer {
             };
             return Err(status_error(reason));
         };
-        let peer = self.peer(begun.backend(), request.upgrade);
+        let peer = Self::peer(begun.backend(), &request.timeouts, request.upgrade);
         request.endpoint = Some(begun.backend().address);
         request.current = Some(begun);
         request.head_written = false;
@@ -313,16 +347,21 @@ impl ProxyHttp for Balancer {
         request: &mut Request,
     ) -> Result<()> {
         tell::name_headers(upstream, &request.named)?;
-        forward_headers(session, upstream, request.tls)
+        forward_headers(session, upstream, request.tls)?;
+        request.way.change_request(upstream)
     }
 
     async fn request_body_filter(
         &self,
         _session: &mut Session,
-        _body: &mut Option<Bytes>,
+        body: &mut Option<Bytes>,
         _end: bool,
         request: &mut Request,
     ) -> Result<()> {
+        request.body += body.as_ref().map_or(0, |body| body.len() as u64);
+        if request.way.route.admits_body(request.body).is_err() {
+            return Err(status_error(Reason::BodyTooLarge));
+        }
         // pingora hands over the body, an empty one too, only after the head was written. The
         // other way round: as long as this was not called, a failed write was the head's.
         request.head_written = true;
@@ -346,11 +385,11 @@ impl ProxyHttp for Balancer {
     async fn response_filter(
         &self,
         _session: &mut Session,
-        _response: &mut ResponseHeader,
+        response: &mut ResponseHeader,
         request: &mut Request,
     ) -> Result<()> {
         request.response_begun = true;
-        Ok(())
+        request.way.change_response(response)
     }
 
     fn upstream_response_body_filter(
@@ -363,7 +402,7 @@ impl ProxyHttp for Balancer {
         if let Some(current) = &request.current {
             current.backend().progressed(self.hub.now());
         }
-        if !request.upgrade && request.begun.elapsed() > self.timeouts.whole {
+        if !request.upgrade && request.begun.elapsed() > request.timeouts.whole {
             let error = Error::explain(ErrorType::ReadTimedout, "the whole response took too long");
             return Err(error.into_up());
         }
@@ -410,7 +449,8 @@ impl ProxyHttp for Balancer {
         };
         // After a failure the rest of the request may still be on its way: not reused.
         session.set_keepalive(None);
-        if let Err(error) = answer(session, reason).await {
+        let told = self.no_endpoint(session, request, reason).await;
+        if let Err(error) = told {
             tracing::debug!(%error, "client left before it was answered");
         }
         FailToProxy {
@@ -440,7 +480,7 @@ impl ProxyHttp for Balancer {
             status: code,
             traffic,
             service: request.pool.as_ref().map_or("", |pool| &pool.service_name),
-            route: "",
+            route: &request.way.route.name,
             endpoint: request.endpoint,
             attempts: request.attempts + usize::from(request.current.is_some()),
             first_byte: request.first_byte,

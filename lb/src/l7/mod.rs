@@ -12,6 +12,8 @@ pub mod h1;
 mod tell;
 mod tls;
 mod upgrade;
+mod way;
 
+pub use answer::REASON_HEADER;
 pub use balancer::{Balancer, Timeouts};
 pub use front::{Entrance, Entrances, Front};

@@ -20,21 +20,22 @@
 //! not count and never become suspects: nothing has answered there yet. A port may do without the
 //! floor (`outage.fail_open: false`). See docs/adr/0005.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ballast_model::limits::{INGRESS_LEASE, NODES};
 use ballast_model::{
-    AssignmentId, Endpoint, Generation, Health, Incarnation, NodeId, PortTable, Sequence,
+    AssignmentId, Endpoint, Generation, Health, Incarnation, NodeId, PortTable, Protocol, Sequence,
     ServiceId, ServiceTable, Timestamp,
 };
 use ballast_wire::feed::EndpointHealth;
 
-use super::{Backend, Gate, Member, MemberState, Moment, Pool, PoolKey, RouteTable, Routing};
+use super::{Backend, Gate, Member, MemberState, Moment, Pool, PoolKey, RouteTable};
 use crate::metrics::ServiceStats;
 use crate::policy::{PoolState, Settings};
+use crate::route::Routing;
 
 mod why;
 
@@ -520,7 +521,7 @@ impl Feed {
             let stats = counted.remove(&table.service).unwrap_or_default();
             for port in &table.ports {
                 let place = pools.len();
-                route(&mut routing, table, port, place);
+                route(&mut routing, &old.routing, table, port, place);
                 for endpoint in &port.endpoints {
                     let places = self.places.entry(endpoint.assignment).or_default();
                     if places.last() != Some(&place) {
@@ -559,6 +560,7 @@ impl Feed {
                 self.ports.push(port.clone());
             }
         }
+        link(&mut routing, &pools);
         for backend in live.rest() {
             backend.set_gate(Gate::Draining);
             let leaving = self.leaving.entry(backend.assignment).or_default();
@@ -625,14 +627,33 @@ fn set_gates(pool: &Pool, said: &[EndpointHealth], effects: &mut Effects) {
     }
 }
 
-fn route(routing: &mut Routing, table: &ServiceTable, port: &PortTable, place: usize) {
+/// Finds the services that routes name.
+fn link(routing: &mut Routing, pools: &[Arc<Pool>]) {
+    let mut services: HashMap<&str, usize> = HashMap::new();
+    for (place, pool) in pools.iter().enumerate() {
+        if pool.protocol == Protocol::Http {
+            services.entry(&pool.service_name).or_insert(place);
+        }
+    }
+    for service in routing.link(&services) {
+        tracing::warn!(service, "a route names a service that is not there");
+    }
+}
+
+fn route(
+    routing: &mut Routing,
+    before: &Routing,
+    table: &ServiceTable,
+    port: &PortTable,
+    place: usize,
+) {
     if let Some(published) = port.published
         && !routing.publish(published, port.protocol, place)
     {
         tracing::warn!(service = %table.name, port = published, "port is published twice");
     }
     for rule in &port.routes {
-        if !routing.add(rule, place) {
+        if !routing.add(rule, place, before) {
             tracing::warn!(
                 service = %table.name,
                 host = rule.host.as_deref().unwrap_or("*"),

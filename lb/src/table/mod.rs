@@ -18,4 +18,4 @@ pub use feed::{Departure, Effects, Feed, FeedError, Session, TICK};
 pub use links::{LinkId, Links, Sever, TakenOut};
 pub use moment::Moment;
 pub use pool::{Member, MemberState, Pool, PoolKey};
-pub use routes::{RouteTable, Routing};
+pub use routes::RouteTable;

@@ -21,6 +21,7 @@ use crate::hub::{Active, Hub, Place, random_bits};
 use crate::l7::balancer::PROBE_TIMEOUT;
 use crate::l7::{Entrance, Timeouts};
 use crate::policy::{Attempt, Outcome, Refused, Want};
+use crate::route::{Decision, Route};
 use crate::table::{Backend, InFlight, Moment, Pool};
 
 /// How often idle connections to endpoints are looked through.
@@ -446,12 +447,15 @@ impl Shell for Hands<'_> {
     }
 
     fn route(&mut self, asked: &Asked<'_>) -> Routed {
+        let now = self.moment();
         let table = self.core.hub.current();
-        let pool = match asked.entrance {
-            Entrance::Published(port) => table.published(port),
-            Entrance::Shared | Entrance::SharedTls => table.route(asked.host, asked.path),
-        };
-        pool.map_or(Routed::Nowhere, |pool| Routed::To(Arc::clone(pool)))
+        let decided = table.decide_if(&asked.view(), random_bits(), now, &Route::is_plain);
+        match decided {
+            None => Routed::Over,
+            Some(Decision::Forward(forward)) => Routed::To(Arc::clone(forward.pool)),
+            Some(Decision::Answer(answer)) => Routed::Answer(answer),
+            Some(Decision::NoRoute) => Routed::Nowhere,
+        }
     }
 
     fn begin(&mut self, pool: &Arc<Pool>, tried: &[Arc<Backend>]) -> Result<InFlight, Refused> {

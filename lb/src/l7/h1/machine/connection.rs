@@ -13,6 +13,7 @@ use super::head::{self, Own};
 use super::shell::{Asked, Closing, Desk, Ended, Input, Routed, Shell, Side, Spare};
 use crate::l7::Entrance;
 use crate::l7::answer::Reason;
+use crate::route::Answer;
 
 /// From the first byte of a head to its last: a client that sends it drop by drop is not waited for.
 pub const HEAD_TIME: Duration = Duration::from_secs(30);
@@ -64,6 +65,10 @@ enum Started {
     Exchange,
     /// Answered at once, with a body unless it was a HEAD.
     Answer(Reason),
+    /// The same by what its route says.
+    Told(Answer),
+    /// Not for this machine: the connection is given away with it.
+    Over,
 }
 
 impl<L: Copy + PartialEq + Debug> Connection<L> {
@@ -281,10 +286,23 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
                     return input.bytes.len();
                 }
             };
-            taken += request.head_len();
+            let length = request.head_len();
             let bodiless = request.method() == Method::Head;
             let keep = request.keep_alive() && request.body() == BodyLength::None;
-            match self.start(&request, &mut desk.spare, shell) {
+            let started = self.start(&request, &mut desk.spare, shell);
+            if matches!(started, Started::Over) {
+                self.leave(shell);
+                return taken;
+            }
+            taken += length;
+            match started {
+                Started::Over => {}
+                Started::Told(answer) => {
+                    desk.out.clear();
+                    let keep = keep && self.may_keep(shell);
+                    head::write_answer(&mut desk.out, &answer, keep, bodiless);
+                    self.answered(keep, desk, shell);
+                }
                 Started::Exchange => {
                     self.phase = Phase::Exchange;
                     taken = self.request_bytes(input, taken, desk, shell);
@@ -325,18 +343,28 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
     ) -> Started {
         let asked = Asked {
             entrance: self.entrance,
-            host: request.host(),
-            path: request.path(),
+            client: self.client,
+            request,
         };
         let tls = self.entrance == Entrance::SharedTls;
+        let routed = shell.route(&asked);
+        if matches!(routed, Routed::Over) {
+            return Started::Over;
+        }
         let story = shell.story(request, self.client, tls);
-        let (pool, refused) = match shell.route(&asked) {
+        let (pool, refused) = match routed {
+            Routed::Over => return Started::Over,
+            Routed::Answer(answer) => {
+                let ended = Ended::at_once(answer.status, "route");
+                shell.finished(None, ended, story.as_deref());
+                return Started::Told(answer);
+            }
             Routed::To(pool) if pool.members.is_empty() => (Some(pool), Some(Reason::NoEndpoint)),
             Routed::To(pool) => (Some(pool), None),
             Routed::Nowhere => (None, Some(Reason::NoRoute)),
         };
         if let Some(reason) = refused {
-            let ended = Ended::at_once(reason.status(), reason);
+            let ended = Ended::at_once(reason.status(), reason.code());
             shell.finished(pool.as_ref(), ended, story.as_deref());
             return Started::Answer(reason);
         }
@@ -366,7 +394,7 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
         desk: &mut Desk<L>,
         shell: &mut S,
     ) {
-        let ended = Ended::at_once(refusal.status(), Reason::BadRequest);
+        let ended = Ended::at_once(refusal.status(), Reason::BadRequest.code());
         shell.finished(None, ended, None);
         desk.out.clear();
         head::write_refusal(&mut desk.out, refusal);
@@ -381,11 +409,20 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
         desk: &mut Desk<L>,
         shell: &mut S,
     ) {
-        own.keep &= !shell.draining() && !self.ended;
+        own.keep &= self.may_keep(shell);
         desk.out.clear();
         head::write_own(&mut desk.out, own);
+        self.answered(own.keep, desk, shell);
+    }
+
+    fn may_keep<S: Shell<Link = L>>(&self, shell: &S) -> bool {
+        !shell.draining() && !self.ended
+    }
+
+    /// Sends an answer that is written, after which the connection stays or not.
+    fn answered<S: Shell<Link = L>>(&mut self, keep: bool, desk: &Desk<L>, shell: &mut S) {
         shell.send(Side::Client, &desk.out);
-        if own.keep {
+        if keep {
             self.phase = Phase::Idle;
             self.deadline = shell.now() + KEEP_TIME;
         } else {

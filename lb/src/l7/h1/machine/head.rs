@@ -6,6 +6,7 @@ use ballast_http1::{BodyLength, KnownField, Refusal, Request, Response, render};
 
 use crate::l7::answer::{REASON_HEADER, Reason};
 use crate::observe::{Named, REQUEST_ID, TRACEPARENT};
+use crate::route::Answer;
 
 /// What an endpoint is told about the client.
 #[derive(Debug, Clone, Copy)]
@@ -190,6 +191,27 @@ pub fn write_own(out: &mut Vec<u8>, own: Own) {
     write_problem(out, reason.status(), reason.code(), own.keep, &body);
     if own.bodiless {
         out.truncate(out.len() - body.len());
+    }
+}
+
+/// Appends an answer that a route gives.
+pub fn write_answer(out: &mut Vec<u8>, answer: &Answer, keep: bool, bodiless: bool) {
+    /// Such an answer has no length: it has no body.
+    const NO_CONTENT: u16 = 204;
+    let reason = render::reason(answer.status);
+    render::status_line(out, answer.status, reason.as_bytes());
+    for (name, value) in &answer.fields {
+        render::field(out, name, value.as_bytes());
+    }
+    if answer.status != NO_CONTENT {
+        render::content_length(out, answer.body.len() as u64);
+    }
+    if !keep {
+        render::field(out, "connection", b"close");
+    }
+    out.extend_from_slice(b"\r\n");
+    if !bodiless && answer.status != NO_CONTENT {
+        out.extend_from_slice(&answer.body);
     }
 }
 

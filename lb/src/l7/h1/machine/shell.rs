@@ -11,10 +11,10 @@ use ballast_http1::{Limits, Request, Scratch};
 use super::exchange::Exchange;
 use super::story::Story;
 use crate::hub::Place;
-use crate::l7::answer::Reason;
 use crate::l7::{Entrance, Timeouts};
 use crate::metrics::Traffic;
 use crate::policy::{Attempt, Outcome, Refused};
+use crate::route::{Answer, FieldLookup, RequestView};
 use crate::table::{Backend, InFlight, Pool};
 
 /// Exchanges that are kept for the next ones: a burst of more allocates.
@@ -43,10 +43,40 @@ pub struct Input<'a> {
 pub struct Asked<'a> {
     /// How its connection came in.
     pub entrance: Entrance,
-    /// The host, without which there is an empty one.
-    pub host: &'a str,
-    /// The path without the query.
-    pub path: &'a str,
+    /// Who asks.
+    pub client: IpAddr,
+    /// Its head.
+    pub request: &'a Request<'a>,
+}
+
+impl FieldLookup for Asked<'_> {
+    fn get(&self, name: &str) -> Option<&[u8]> {
+        self.request.fields().get(name)
+    }
+
+    fn each<'a>(&'a self, name: &str, visit: &mut dyn FnMut(&'a [u8])) {
+        for field in self.request.fields().iter() {
+            if field.name.eq_ignore_ascii_case(name.as_bytes()) {
+                visit(field.value);
+            }
+        }
+    }
+}
+
+impl Asked<'_> {
+    /// Returns what routes look at.
+    pub fn view(&self) -> RequestView<'_> {
+        RequestView {
+            entrance: self.entrance,
+            method: self.request.method().as_str(),
+            host: self.request.host(),
+            path: self.request.path(),
+            query: self.request.query(),
+            fields: self,
+            client: self.client,
+            tls: self.entrance == Entrance::SharedTls,
+        }
+    }
 }
 
 /// What becomes of a request.
@@ -54,6 +84,10 @@ pub struct Asked<'a> {
 pub enum Routed {
     /// It goes to an endpoint of this pool.
     To(Arc<Pool>),
+    /// The ingress answers.
+    Answer(Answer),
+    /// Its route does what only pingora's path can.
+    Over,
     /// No route matches.
     Nowhere,
 }
@@ -141,10 +175,10 @@ pub struct Ended {
 
 impl Ended {
     /// A request that was answered at once.
-    pub fn at_once(status: u16, reason: Reason) -> Self {
+    pub fn at_once(status: u16, reason: &'static str) -> Self {
         Self {
             status,
-            reason: reason.code(),
+            reason,
             took: Duration::ZERO,
             traffic: Traffic::default(),
             first_byte: None,
