@@ -34,3 +34,6 @@ mod story;
 pub use connection::Connection;
 pub use shell::{Asked, Closing, Desk, Ended, Input, Routed, Shell, Side};
 pub use story::Story;
+
+#[cfg(test)]
+mod tests;
