@@ -79,8 +79,15 @@ fn pool(number: u64, balance: &BalanceSpec) -> Arc<Pool> {
         port: "http".into(),
     };
     let name = format!("s{number}");
-    let pool = Pool::new(key, name.as_str().into(), Protocol::Http, Vec::new());
-    Arc::new(pool.governed(PoolState::new(Settings::from(balance))))
+    let state = PoolState::new(Settings::from(balance));
+    let members = Vec::new();
+    Arc::new(Pool::of(
+        state,
+        key,
+        name.as_str().into(),
+        Protocol::Http,
+        members,
+    ))
 }
 
 /// A table of services `s0`, `s1`, … with one rule each.
