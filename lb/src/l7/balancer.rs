@@ -128,7 +128,11 @@ impl Balancer {
     async fn choose(&self, request: &mut Request) -> Result<InFlight, Refused> {
         let pool = request.pool.as_mut().ok_or(Refused::NoEndpoint)?;
         let deadline = request.begun + pool.hold(request.timeouts.hold);
-        self.hub.begin(pool, &mut request.tried, deadline).await
+        let affinity = request.way.affinity;
+        let begun = self
+            .hub
+            .begin_for(affinity, pool, &mut request.tried, deadline);
+        begun.await
     }
 
     /// Answers with a reason; with the route's own answer instead if no endpoint took the request.
@@ -389,7 +393,12 @@ impl ProxyHttp for Balancer {
         request: &mut Request,
     ) -> Result<()> {
         request.response_begun = true;
-        request.way.change_response(response)
+        request.way.change_response(response)?;
+        if let (Some(pool), Some(current)) = (&request.pool, &request.current) {
+            let endpoint = (&**pool, &**current.backend());
+            request.way.stick(response, endpoint, request.tls)?;
+        }
+        Ok(())
     }
 
     fn upstream_response_body_filter(

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use http::header::{CONTENT_LENGTH, HeaderName};
+use http::header::{CONTENT_LENGTH, HeaderName, SET_COOKIE};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::l4::socket::SocketAddr as PingoraAddr;
 use pingora::proxy::Session;
@@ -11,8 +11,9 @@ use pingora::{Error, ErrorType, Result};
 
 use super::balancer::host_of;
 use super::front::Entrance;
+use crate::policy::{Affinity, sticky};
 use crate::route::{Answer, FieldLookup, Forward, RequestView, Route};
-use crate::table::Pool;
+use crate::table::{Backend, Pool};
 
 /// Where a request goes; outlives the table that decided it.
 #[derive(Debug, Default)]
@@ -20,8 +21,7 @@ pub(super) struct Way {
     pub route: Arc<Route>,
     pub target: Option<String>,
     pub origin: Option<String>,
-    pub hash: Option<u64>,
-    pub sticky: Option<u64>,
+    pub affinity: Affinity,
     pub mirror: Option<Arc<Pool>>,
 }
 
@@ -31,8 +31,7 @@ impl From<Forward<'_>> for Way {
             route: Arc::clone(forward.route),
             target: forward.target,
             origin: forward.origin,
-            hash: forward.hash,
-            sticky: forward.sticky,
+            affinity: forward.affinity,
             mirror: forward.mirror.cloned(),
         }
     }
@@ -73,6 +72,23 @@ impl Way {
         }
         for (name, value) in self.route.request.added() {
             upstream.append_header(name.to_owned(), value)?;
+        }
+        Ok(())
+    }
+
+    /// Names the endpoint in the client's cookie, if the service wants that and it is another one
+    /// than the client came with.
+    pub fn stick(
+        &self,
+        response: &mut ResponseHeader,
+        (pool, backend): (&Pool, &Backend),
+        tls: bool,
+    ) -> Result<()> {
+        let endpoint = backend.cookie();
+        if let Some(spec) = pool.sticky()
+            && self.affinity.sticky != Some(endpoint)
+        {
+            response.append_header(SET_COOKIE, sticky::set_cookie(spec, endpoint, tls))?;
         }
         Ok(())
     }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::cors::Crossing;
-use super::key::{cookie, hash_key, with_key};
+use super::key::{affinity, with_key};
 use super::paths::Candidate;
 use super::routing::Found;
-use super::{Answer, Decision, Forward, RequestView, Route, hash_bytes, target};
+use super::{Answer, Decision, Forward, RequestView, Route, target};
 use crate::l7::Entrance;
+use crate::policy::sticky::hash_of;
 use crate::table::{Moment, Pool, RouteTable};
 
 impl RouteTable {
@@ -133,9 +134,7 @@ fn chosen(candidate: &Candidate, request: &RequestView<'_>, random: u64) -> usiz
         return candidate.place;
     };
     let by = &candidate.route.rule().then.split.by;
-    let key = by
-        .as_ref()
-        .and_then(|key| with_key(key, request, hash_bytes));
+    let key = by.as_ref().and_then(|key| with_key(key, request, hash_of));
     let drawn = key.unwrap_or(random) % u64::from(sum);
     candidate
         .split
@@ -149,24 +148,12 @@ fn forward<'t>(
     route: &'t Arc<Route>,
     request: &RequestView<'_>,
 ) -> Forward<'t> {
-    let settings = pool.settings();
-    let hashes = settings.policy.hashes();
-    let sticky = settings.sticky.as_ref();
     Forward {
         pool,
         route,
         target: None,
-        hash: hashes.then(|| hash_key(&settings.key, request)).flatten(),
-        sticky: sticky.and_then(|spec| endpoint_in(cookie(request.fields, &spec.cookie)?)),
+        affinity: affinity(pool, request),
         mirror: None,
         origin: None,
     }
-}
-
-/// Reads what the ingress writes into the cookie of a sticky service: sixteen hexadecimal digits.
-fn endpoint_in(value: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(value).ok()?;
-    (text.len() == 16)
-        .then(|| u64::from_str_radix(text, 16).ok())
-        .flatten()
 }

@@ -6,18 +6,9 @@ use std::net::IpAddr;
 use ballast_model::{HashKey, RequestKey};
 
 use super::{FieldLookup, RequestView};
-
-/// Returns a hash of bytes that is the same in every process: FNV-1a, and a last mix, since
-/// Maglev and splits look at all of its bits.
-pub fn hash_bytes(bytes: &[u8]) -> u64 {
-    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    for &byte in bytes {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    }
-    hash ^= hash >> 33;
-    hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);
-    hash ^ hash >> 33
-}
+use crate::policy::Affinity;
+use crate::policy::sticky::{self, hash_of};
+use crate::table::Pool;
 
 /// Calls `use_it` with the key's bytes if the request has one.
 pub(super) fn with_key<R>(
@@ -36,12 +27,12 @@ pub(super) fn with_key<R>(
 }
 
 /// Returns the hash of what a pool's policy looks at.
-pub(super) fn hash_key(key: &HashKey, request: &RequestView<'_>) -> Option<u64> {
+fn hash_key(key: &HashKey, request: &RequestView<'_>) -> Option<u64> {
     match key {
-        HashKey::Client => Some(hash_bytes(&client_bytes(request.client))),
-        HashKey::Header(name) => request.fields.get(name).map(hash_bytes),
-        HashKey::Cookie(name) => cookie(request.fields, name).map(hash_bytes),
-        HashKey::Path => Some(hash_bytes(request.path.as_bytes())),
+        HashKey::Client => Some(hash_of(&client_bytes(request.client))),
+        HashKey::Header(name) => request.fields.get(name).map(hash_of),
+        HashKey::Cookie(name) => cookie(request.fields, name).map(hash_of),
+        HashKey::Path => Some(hash_of(request.path.as_bytes())),
     }
 }
 
@@ -60,27 +51,26 @@ pub(super) fn client_bytes(client: IpAddr) -> [u8; 8] {
     }
 }
 
+/// Returns what binds a request to an endpoint of a pool.
+pub(super) fn affinity(pool: &Pool, request: &RequestView<'_>) -> Affinity {
+    let hash = pool.hash_key().and_then(|key| hash_key(key, request));
+    let sticky = pool.sticky().and_then(|spec| {
+        let mut found = None;
+        request.fields.each("cookie", &mut |field| {
+            found = found.or_else(|| sticky::endpoint_in(field, spec));
+        });
+        found
+    });
+    Affinity { hash, sticky }
+}
+
 /// Returns the value of a cookie.
 pub(super) fn cookie<'a>(fields: &'a dyn FieldLookup, name: &str) -> Option<&'a [u8]> {
     let mut found = None;
-    fields.each("cookie", &mut |value| {
-        if found.is_none() {
-            found = cookie_in(value, name);
-        }
+    fields.each("cookie", &mut |field| {
+        found = found.or_else(|| sticky::cookie(field, name));
     });
     found
-}
-
-fn cookie_in<'a>(value: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    value.split(|&byte| byte == b';').find_map(|pair| {
-        let pair = pair.trim_ascii();
-        let equals = pair.iter().position(|&byte| byte == b'=')?;
-        let (known, value) = (&pair[..equals], &pair[equals + 1..]);
-        (known == name.as_bytes()).then(|| {
-            let inner = value.strip_prefix(b"\"");
-            inner.and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value)
-        })
-    })
 }
 
 /// Returns the first value of a parameter of a query, decoded; empty if it has a name alone.
@@ -115,21 +105,6 @@ fn decoded(text: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cookies_are_found_among_others_and_without_their_quotes() {
-        let value = b"a=1; beta=yes;c=\"3\" ; noise; ab=x";
-        for (name, expected) in [
-            ("a", Some(&b"1"[..])),
-            ("beta", Some(b"yes")),
-            ("c", Some(b"3")),
-            ("ab", Some(b"x")),
-            ("b", None),
-            ("noise", None),
-        ] {
-            assert_eq!(cookie_in(value, name), expected, "{name}");
-        }
-    }
 
     #[test]
     fn parameters_are_decoded() {

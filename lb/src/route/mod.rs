@@ -31,11 +31,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use edits::Edits;
-pub use key::hash_bytes;
 pub use routing::Routing;
 pub use rule::Route;
 
 use crate::l7::Entrance;
+use crate::policy::Affinity;
 use crate::table::Pool;
 
 /// The fields of a request's header.
@@ -130,10 +130,8 @@ pub struct Forward<'t> {
     pub route: &'t Arc<Route>,
     /// Path and query towards the endpoint, if they differ from what came.
     pub target: Option<String>,
-    /// The hash of the key that the pool's policy looks at.
-    pub hash: Option<u64>,
-    /// The endpoint that the client's cookie names.
-    pub sticky: Option<u64>,
+    /// What binds it to an endpoint of the pool.
+    pub affinity: Affinity,
     /// Who gets a copy.
     pub mirror: Option<&'t Arc<Pool>>,
     /// The origin that may read the response; handed to [`Route::response_fields`].

@@ -9,7 +9,8 @@ use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
 
 use super::*;
-use crate::policy::{PoolState, Settings};
+use crate::policy::sticky::hash_of;
+use crate::policy::{Affinity, PoolState, Settings};
 use crate::table::{Moment, PoolKey, RouteTable};
 
 /// Fields in a list.
@@ -80,14 +81,8 @@ fn pool(number: u64, balance: &BalanceSpec) -> Arc<Pool> {
     };
     let name = format!("s{number}");
     let state = PoolState::new(Settings::from(balance));
-    let members = Vec::new();
-    Arc::new(Pool::of(
-        state,
-        key,
-        name.as_str().into(),
-        Protocol::Http,
-        members,
-    ))
+    let name = name.as_str().into();
+    Arc::new(Pool::of(state, key, name, Protocol::Http, Vec::new()))
 }
 
 /// A table of services `s0`, `s1`, … with one rule each.
@@ -426,7 +421,7 @@ fn split_follows_its_weights_and_a_key_stays_where_it_is() {
     let asked = get("h", "/");
     let mut counts = [0u32; 2];
     for seed in 0..10_000u64 {
-        let random = hash_bytes(&seed.to_be_bytes());
+        let random = hash_of(&seed.to_be_bytes());
         let Decision::Forward(forward) = drawn.decide(&asked.view(), random, Moment(1)) else {
             panic!("is forwarded");
         };
@@ -495,7 +490,7 @@ fn mirror_gets_its_percentage() {
     let table = table(&[mirrored, rule(Some("other"), "/")]);
     let asked = get("h", "/");
     let copies = (0..10_000u64).filter(|seed| {
-        let random = hash_bytes(&seed.to_be_bytes());
+        let random = hash_of(&seed.to_be_bytes());
         let view = asked.view();
         let Decision::Forward(forward) = table.decide(&view, random, Moment(1)) else {
             panic!("is forwarded");
@@ -732,14 +727,17 @@ fn pool_that_hashes_is_told_the_key_and_the_clients_cookie() {
     let Decision::Forward(forward) = table.decide(&view, 0, Moment(1)) else {
         panic!("is forwarded");
     };
-    assert_eq!(forward.hash, Some(hash_bytes(b"ann")));
-    assert_eq!(forward.sticky, Some(255));
+    let expected = Affinity {
+        hash: Some(hash_of(b"ann")),
+        sticky: Some(255),
+    };
+    assert_eq!(forward.affinity, expected);
     let plain = get("h", "/");
     let view = plain.view();
     let Decision::Forward(forward) = table.decide(&view, 0, Moment(1)) else {
         panic!("is forwarded");
     };
-    assert_eq!((forward.hash, forward.sticky), (None, None));
+    assert_eq!(forward.affinity, Affinity::default());
 }
 
 #[test]
