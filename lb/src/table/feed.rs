@@ -20,24 +20,23 @@
 //! not count and never become suspects: nothing has answered there yet. A port may do without the
 //! floor (`outage.fail_open: false`). See docs/adr/0005.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::SocketAddr;
+mod build;
+mod why;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ballast_model::limits::{INGRESS_LEASE, NODES};
 use ballast_model::{
-    AssignmentId, Endpoint, Generation, Health, Incarnation, NodeId, PortTable, Protocol, Sequence,
+    AssignmentId, Endpoint, Generation, Health, Incarnation, NodeId, PortTable, Sequence,
     ServiceId, ServiceTable, Timestamp,
 };
 use ballast_wire::feed::EndpointHealth;
 
-use super::{Backend, Gate, Member, MemberState, Moment, Pool, PoolKey, RouteTable};
-use crate::metrics::ServiceStats;
-use crate::policy::{PoolState, Settings};
-use crate::route::Routing;
+use build::{Before, of_service};
 
-mod why;
+use super::{Backend, Gate, Member, MemberState, Moment, Pool, RouteTable};
 
 /// How often [`Feed::tick`] is called.
 pub const TICK: Duration = Duration::from_millis(25);
@@ -128,9 +127,8 @@ struct Node {
 pub struct Feed {
     generation: Generation,
     services: BTreeMap<ServiceId, ServiceTable>,
-    /// As the manager describes them; the same places as the table's pools.
-    ports: Vec<PortTable>,
-    places: BTreeMap<AssignmentId, Vec<usize>>,
+    /// Which services have an assignment: nearly always one.
+    homes: BTreeSet<(AssignmentId, ServiceId)>,
     nodes: BTreeMap<NodeId, Node>,
     /// Gone from the table with requests in flight.
     leaving: BTreeMap<AssignmentId, Vec<Arc<Backend>>>,
@@ -168,11 +166,20 @@ impl Feed {
             return Effects::default();
         }
         self.generation = generation;
-        self.services = services
+        let services: BTreeMap<ServiceId, ServiceTable> = services
             .into_iter()
             .map(|table| (table.service, table))
             .collect();
-        self.rebuild()
+        let mut old = std::mem::replace(&mut self.services, services);
+        let mut before = Before::new();
+        for (&service, table) in &self.services {
+            let known = old.remove(&service);
+            if known.as_ref() != Some(table) {
+                before.insert(service, known);
+            }
+        }
+        before.extend(old.into_iter().map(|(service, gone)| (service, Some(gone))));
+        self.rebuild(&before)
     }
 
     /// Takes services that changed or went. An older generation changes nothing; one that is
@@ -187,16 +194,22 @@ impl Feed {
             return Effects::default();
         }
         self.generation = generation;
+        let mut before = Before::new();
         for table in changed {
-            let known = self.services.get(&table.service);
-            if known.is_none_or(|known| known.generation <= table.generation) {
-                self.services.insert(table.service, table);
+            let service = table.service;
+            let known = self.services.get(&service);
+            if known.is_some_and(|known| known.generation > table.generation || *known == table) {
+                continue;
+            }
+            let known = self.services.insert(service, table);
+            before.entry(service).or_insert(known);
+        }
+        for &service in removed {
+            if let Some(known) = self.services.remove(&service) {
+                before.entry(service).or_insert(Some(known));
             }
         }
-        for service in removed {
-            self.services.remove(service);
-        }
-        self.rebuild()
+        self.rebuild(&before)
     }
 
     /// Opens a session for an agent; the one before it ends.
@@ -278,7 +291,7 @@ impl Feed {
         said: &EndpointHealth,
         now: Moment,
     ) -> Result<Effects, FeedError> {
-        let known = self.places.contains_key(&said.assignment);
+        let known = self.places(said.assignment).next().is_some();
         let revived = self.nodes.get(&session.node).is_some_and(|n| n.lapsed);
         let node = self.alive(session, now)?;
         let old = node.reports.get(&said.assignment).copied();
@@ -294,11 +307,8 @@ impl Feed {
         if revived {
             return Ok(self.judge_node(session.node, std::slice::from_ref(said)));
         }
-        let places = self.places.get(&said.assignment).cloned();
-        Ok(self.judge(
-            places.unwrap_or_default().into_iter().collect(),
-            std::slice::from_ref(said),
-        ))
+        let places = self.places(said.assignment).collect();
+        Ok(self.judge(places, std::slice::from_ref(said)))
     }
 
     /// Renews a lease.
@@ -351,9 +361,9 @@ impl Feed {
     /// Returns the live state of every address of an assignment, those that have left the table
     /// with requests in flight among them.
     pub fn backends(&self, assignment: AssignmentId) -> Vec<Arc<Backend>> {
-        let listed = self.places.get(&assignment).into_iter().flatten();
-        let listed = listed
-            .flat_map(|&place| &self.table.pools[place].members)
+        let listed = self
+            .places(assignment)
+            .flat_map(|place| &self.table.pools[place].members)
             .filter(|member| member.backend.assignment == assignment)
             .map(|member| Arc::clone(&member.backend));
         let leaving = self.leaving.get(&assignment).into_iter().flatten().cloned();
@@ -372,13 +382,23 @@ impl Feed {
         }
     }
 
+    /// Returns the places of the pools that may hold an assignment.
+    fn places(&self, assignment: AssignmentId) -> impl Iterator<Item = usize> {
+        let least = (assignment, ServiceId::from_bits(0));
+        let most = (assignment, ServiceId::from_bits(u64::MAX));
+        let homes = self.homes.range(least..=most);
+        homes.flat_map(|&(_, service)| {
+            let pools = &self.table.pools;
+            let from = pools.partition_point(|pool| pool.key.service < service);
+            from..from + of_service(pools, service).len()
+        })
+    }
+
     fn places_of(&self, nodes: &BTreeSet<NodeId>) -> BTreeSet<usize> {
-        (0..self.ports.len())
-            .filter(|&place| {
-                let endpoints = &self.ports[place].endpoints;
-                endpoints.iter().any(|end| nodes.contains(&end.node))
-            })
-            .collect()
+        let ports = self.services.values().flat_map(|table| &table.ports);
+        let is_there = |port: &PortTable| port.endpoints.iter().any(|e| nodes.contains(&e.node));
+        let places = ports.enumerate().filter(|(_, port)| is_there(port));
+        places.map(|(place, _)| place).collect()
     }
 
     fn judge_node(&mut self, node: NodeId, said: &[EndpointHealth]) -> Effects {
@@ -391,9 +411,11 @@ impl Feed {
         let mut effects = Effects::default();
         let mut pools: Option<Vec<Arc<Pool>>> = None;
         for place in places {
-            let port = &self.ports[place];
-            let states = self.states(&port.endpoints, fails_open(port));
             let old = &self.table.pools[place];
+            let Some(port) = self.port(&old.key) else {
+                continue;
+            };
+            let states = self.states(&port.endpoints, fails_open(port));
             if old
                 .members
                 .iter()
@@ -431,7 +453,7 @@ impl Feed {
             effects.table = Some(Arc::clone(&self.table));
         }
         for one in said {
-            for &place in self.places.get(&one.assignment).into_iter().flatten() {
+            for place in self.places(one.assignment) {
                 for member in &self.table.pools[place].members {
                     if member.backend.assignment == one.assignment {
                         member.backend.forgive();
@@ -496,98 +518,6 @@ impl Feed {
         };
         (health, node.lapsed)
     }
-
-    /// Makes a table of what the manager said last.
-    fn rebuild(&mut self) -> Effects {
-        let mut effects = Effects::default();
-        let old = std::mem::take(&mut self.table);
-        let mut live = LiveBackends::of(&old);
-        let mut counted: BTreeMap<ServiceId, Arc<ServiceStats>> = old
-            .pools
-            .iter()
-            .map(|pool| (pool.key.service, Arc::clone(&pool.stats)))
-            .collect();
-        let mut governors: BTreeMap<PoolKey, Arc<PoolState>> = old
-            .pools
-            .iter()
-            .map(|pool| (pool.key.clone(), Arc::clone(pool.state())))
-            .collect();
-        let mut routing = Routing::default();
-        let mut pools = Vec::new();
-        self.ports.clear();
-        self.places.clear();
-        for table in self.services.values() {
-            let name: Arc<str> = table.name.as_str().into();
-            let stats = counted.remove(&table.service).unwrap_or_default();
-            for port in &table.ports {
-                let place = pools.len();
-                route(&mut routing, &old.routing, table, port, place);
-                for endpoint in &port.endpoints {
-                    let places = self.places.entry(endpoint.assignment).or_default();
-                    if places.last() != Some(&place) {
-                        places.push(place);
-                    }
-                }
-                let key = PoolKey {
-                    service: table.service,
-                    port: port.name.as_str().into(),
-                };
-                let state = governor(governors.remove(&key), port);
-                let states = self.states(&port.endpoints, fails_open(port));
-                let members = port
-                    .endpoints
-                    .iter()
-                    .zip(states)
-                    .map(|(end, known)| Member {
-                        backend: live.take(&key, &state, end),
-                        state: known,
-                    });
-                let members: Vec<Member> = members.collect();
-                for (member, end) in members.iter().zip(&port.endpoints) {
-                    let near = end.zone.is_some() && end.zone == self.zone;
-                    member.backend.place(end.weight, near);
-                }
-                let pool = Pool::of(
-                    state,
-                    key.clone(),
-                    Arc::clone(&name),
-                    port.protocol,
-                    members,
-                )
-                .counting(Arc::clone(&stats));
-                set_gates(&pool, &[], &mut effects);
-                pools.push(Arc::new(pool));
-                self.ports.push(port.clone());
-            }
-        }
-        link(&mut routing, &pools);
-        for backend in live.rest() {
-            backend.set_gate(Gate::Draining);
-            let leaving = self.leaving.entry(backend.assignment).or_default();
-            leaving.push(backend);
-        }
-        effects.routing_changed = *old.routing != routing;
-        self.table = Arc::new(RouteTable {
-            generation: self.generation,
-            pools,
-            routing: Arc::new(routing),
-        });
-        effects.table = Some(Arc::clone(&self.table));
-        effects
-    }
-}
-
-/// Returns a pool's state: the one before it with the settings that count now.
-fn governor(before: Option<Arc<PoolState>>, port: &PortTable) -> Arc<PoolState> {
-    let settings = port.balance.as_ref().map(Settings::from);
-    let settings = settings.unwrap_or_default();
-    match before {
-        Some(state) => {
-            state.set(&settings);
-            state
-        }
-        None => PoolState::new(settings),
-    }
 }
 
 /// Whether the floor holds for a port.
@@ -624,78 +554,6 @@ fn set_gates(pool: &Pool, said: &[EndpointHealth], effects: &mut Effects) {
                 seen: reason.seen,
             });
         }
-    }
-}
-
-/// Finds the services that routes name.
-fn link(routing: &mut Routing, pools: &[Arc<Pool>]) {
-    let mut services: HashMap<&str, usize> = HashMap::new();
-    for (place, pool) in pools.iter().enumerate() {
-        if pool.protocol == Protocol::Http {
-            services.entry(&pool.service_name).or_insert(place);
-        }
-    }
-    for service in routing.link(&services) {
-        tracing::warn!(service, "a route names a service that is not there");
-    }
-}
-
-fn route(
-    routing: &mut Routing,
-    before: &Routing,
-    table: &ServiceTable,
-    port: &PortTable,
-    place: usize,
-) {
-    if let Some(published) = port.published
-        && !routing.publish(published, port.protocol, place)
-    {
-        tracing::warn!(service = %table.name, port = published, "port is published twice");
-    }
-    for rule in &port.routes {
-        if !routing.add(rule, place, before) {
-            tracing::warn!(
-                service = %table.name,
-                host = rule.host.as_deref().unwrap_or("*"),
-                path_prefix = %rule.path_prefix,
-                "route exists twice"
-            );
-        }
-    }
-}
-
-/// The live states of a table, to be taken over into the next one.
-struct LiveBackends(BTreeMap<(PoolKey, AssignmentId, SocketAddr), Arc<Backend>>);
-
-impl LiveBackends {
-    fn of(table: &RouteTable) -> Self {
-        let mut live = BTreeMap::new();
-        for pool in &table.pools {
-            for Member { backend, .. } in &pool.members {
-                let name = (pool.key.clone(), backend.assignment, backend.address);
-                live.insert(name, Arc::clone(backend));
-            }
-        }
-        Self(live)
-    }
-
-    fn take(&mut self, key: &PoolKey, state: &Arc<PoolState>, end: &Endpoint) -> Arc<Backend> {
-        self.0
-            .remove(&(key.clone(), end.assignment, end.address))
-            .filter(|backend| backend.node == end.node)
-            .unwrap_or_else(|| {
-                let state = Arc::clone(state);
-                Arc::new(Backend::of_pool(
-                    state,
-                    end.assignment,
-                    end.node,
-                    end.address,
-                ))
-            })
-    }
-
-    fn rest(self) -> impl Iterator<Item = Arc<Backend>> {
-        self.0.into_values()
     }
 }
 

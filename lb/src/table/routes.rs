@@ -12,7 +12,7 @@ use crate::route::Routing;
 pub struct RouteTable {
     /// What the manager (or the file) called it.
     pub generation: Generation,
-    /// Every pool; [`Routing`] names them by their place.
+    /// Every pool, in order of the services; [`Routing`] names them by their place.
     pub pools: Vec<Arc<Pool>>,
     /// Which pool answers what; shared by tables that differ only in the pools' members.
     pub routing: Arc<Routing>,
@@ -26,6 +26,12 @@ impl RouteTable {
 
     /// Returns the pool of this name.
     pub fn pool(&self, key: &PoolKey) -> Option<&Arc<Pool>> {
-        self.pools.iter().find(|pool| pool.key == *key)
+        let from = self
+            .pools
+            .partition_point(|pool| pool.key.service < key.service);
+        let mut own = self.pools[from..]
+            .iter()
+            .take_while(|pool| pool.key.service == key.service);
+        own.find(|pool| pool.key == *key)
     }
 }
