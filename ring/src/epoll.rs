@@ -4,24 +4,24 @@
 //! remembered beside it, so that pausing, resuming and sending need no call but the one that moves
 //! bytes.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags};
+use rustix::net::{RecvFlags, Shutdown, SocketFlags};
 
 use crate::error::RingError;
 use crate::handler::Handler;
 use crate::io::Io;
 use crate::options::Options;
-use crate::outbox::PARTS;
 use crate::sockets::{Fin, Role, Socket};
 use crate::tell::{end, fail, finish_connect, next_borrower, received, send_failed};
 use crate::timers::Alarm;
 use crate::token::Token;
+use crate::transmit::transmit;
 use crate::wait::{TIMER, Wait};
 use crate::waker::Waker;
 use crate::watched::Watched;
@@ -302,42 +302,10 @@ fn send<H: Handler>(io: &mut Io, handler: &mut H, token: Token, lent: &[u8]) {
     let Some(socket) = io.sockets.get_mut(token) else {
         return;
     };
-    // Each datagram is sent on its own.
-    let most = if socket.role == Role::Stream {
-        PARTS
-    } else {
-        1
-    };
-    while !socket.out.is_empty() {
-        let mut parts = [IoSlice::new(&[]); PARTS];
-        let count = socket.out.parts(|_| lent, &mut parts[..most]);
-        let parts = &parts[..count];
-        let offered: usize = parts.iter().map(|part| part.len()).sum();
-        let result = match parts {
-            [part] => rustix::net::send(&socket.fd, part, SendFlags::NOSIGNAL),
-            parts => {
-                let mut no_rights = SendAncillaryBuffer::default();
-                rustix::net::sendmsg(&socket.fd, parts, &mut no_rights, SendFlags::NOSIGNAL)
-            }
-        };
-        match result {
-            Ok(taken) => {
-                socket.out.taken(taken, &mut io.pool);
-                // Less than was offered: there is no more room, and an edge follows when there is.
-                if taken < offered {
-                    socket.writable = false;
-                    return;
-                }
-            }
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => {
-                socket.writable = false;
-                return;
-            }
-            Err(errno) => return send_failed(io, handler, token, errno),
-        }
-    }
-    if !socket.farewell {
-        handler.sent(io, token);
+    match transmit(socket, &mut io.pool, |_| lent) {
+        Ok(true) if socket.farewell => {}
+        Ok(true) => handler.sent(io, token),
+        Ok(false) => socket.writable = false,
+        Err(errno) => send_failed(io, handler, token, errno),
     }
 }

@@ -9,7 +9,7 @@
 //! - `io`, `handler`, `options`, `token`, `error`: what the user sees.
 //! - `ring`: the loop; `epoll`, `uring`: its drivers; `tell`: what both tell alike.
 //! - `sockets`: slots with generations, and what is wanted of each; `outbox`: what is to be sent;
-//!   `pool`: the buffers for it; `timers`: a wheel; `wait`: waiting by epoll; `waker`: an
+//!   `transmit`: sending it at once; `pool`: the buffers for it; `timers`: a wheel; `wait`: waiting by epoll; `waker`: an
 //!   eventfd; `open`: how sockets begin.
 //!
 //! Deliberately absent: protocols, name resolution, files, threads, and futures.
@@ -27,6 +27,7 @@ mod sockets;
 mod tell;
 mod timers;
 mod token;
+mod transmit;
 mod uring;
 mod wait;
 mod waker;

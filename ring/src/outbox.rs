@@ -13,7 +13,7 @@ pub(crate) const PARTS: usize = 8;
 /// part of its own: to name one more part to the kernel costs what it takes to copy so much.
 const COPIED: usize = 1 << 10;
 /// The buffer that is lent for the callback, which is not kept yet.
-const LENT: u16 = u16::MAX;
+pub(crate) const LENT: u16 = u16::MAX;
 
 #[derive(Debug)]
 enum Data {
@@ -201,9 +201,9 @@ impl Outbox {
 
     /// Puts what is to be sent next into `parts`, and returns how many these are; `buffer` returns
     /// the bytes of a buffer of the driver.
-    pub fn parts<'a>(
+    pub fn parts<'a, 'buffers: 'a>(
         &'a self,
-        buffer: impl Fn(u16) -> &'a [u8],
+        buffer: impl Fn(u16) -> &'buffers [u8],
         parts: &mut [IoSlice<'a>],
     ) -> usize {
         let chunks = self.queue.iter().flat_map(|queue| &queue.chunks);
