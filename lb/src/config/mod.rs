@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ballast_link::{JoinToken, paths};
-use ballast_model::{RouteRule, ServiceId, ServiceTable, nearest};
+use ballast_model::{ServiceId, ServiceTable, nearest};
 use ballast_wire::join::JoinRole;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
@@ -112,7 +112,7 @@ pub struct RawConfig {
     /// Stand-alone: the services by name.
     pub services: Option<BTreeMap<String, RawService>>,
     /// Stand-alone: which requests go to which service.
-    pub routes: Vec<RawRoute>,
+    pub routes: Vec<Spanned<RawRoute>>,
     /// Stand-alone: the L4 balancer in the kernel; not served yet.
     pub l4: Option<Spanned<serde::de::IgnoredAny>>,
 }
@@ -273,17 +273,7 @@ impl RawConfig {
 
     fn stand_alone(&self) -> Result<StandAlone, ConfigError> {
         let services = self.services.clone().unwrap_or_default();
-        let mut routes: BTreeMap<&str, Vec<RouteRule>> = BTreeMap::new();
-        for route in &self.routes {
-            let name = route.service.value.as_str();
-            if !services.contains_key(name) {
-                let names = services.keys().map(String::as_str);
-                let message = with_nearest(format!("no service is called `{name}`"), name, names);
-                return Err(self.at(&route.service, message));
-            }
-            let rule = self.rule(&route.matches)?;
-            routes.entry(name).or_default().push(rule);
-        }
+        let mut routes = self.rules()?;
         let mut tables = Vec::new();
         let mut checks = BTreeMap::new();
         for (name, raw) in &services {
@@ -292,6 +282,7 @@ impl RawConfig {
             tables.push(self.service(id, name, raw, routes)?);
             checks.insert(id, raw.check.validate(name)?);
         }
+        tables.extend(routes.into_values().map(route::answers));
         Ok(StandAlone {
             path: self.path.clone(),
             tables,

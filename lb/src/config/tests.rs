@@ -133,6 +133,75 @@ services:
     }
 }
 
+const ROUTES: &str = r#"
+listen: { http: "127.0.0.1:8090" }
+services:
+  web: { endpoints: ["127.0.0.1:9001"] }
+  next: { endpoints: ["127.0.0.1:9002"] }
+routes:
+  - match: { path: "/users/{id}", methods: [GET], headers: [{ name: x-canary, exact: "1" }] }
+    service: web
+    then:
+      rewrite: { path: "/accounts/{id}" }
+      rate_limit: { requests: 100, per: 1s, by: { header: x-user } }
+      limits: { body: 1m }
+      compression: {}
+  - then: { split: { to: [{ service: web, weight: 9 }, { service: next, weight: 1 }] } }
+  - match: { host: old.test }
+    then: { redirect: { scheme: https, host: new.test, status: 301 } }
+"#;
+
+#[test]
+fn routes_say_what_they_match_and_do() {
+    let Mode::StandAlone(alone) = read(ROUTES).expect("is valid").mode else {
+        panic!("services make it stand-alone");
+    };
+    let of = |name: &str| {
+        let table = alone.tables.iter().find(|table| table.name == name);
+        &table.expect("has a table").ports[0].routes
+    };
+    let users = &of("web")[0];
+    assert_eq!(users.when.path.as_deref(), Some("/users/{id}"));
+    assert_eq!(users.then.limits.body, Some(ballast_model::Bytes(1 << 20)));
+    assert_eq!(of("web")[1].then.split.to[1].service, "next");
+    let redirect = of("ingress")[0].then.redirect.as_ref();
+    assert_eq!(redirect.map(|to| to.status), Some(301));
+}
+
+#[test]
+fn wrong_routes_are_named_with_their_line() {
+    let head = "listen: { http: \"127.0.0.1:1\" }\nservices:\n  web: { endpoints: [] }\nroutes:\n";
+    for (route, expected) in [
+        (
+            "  - { match: { host: a } }",
+            "lb.yaml:5: a route needs a `service`",
+        ),
+        (
+            "  - { service: web, then: { mirror: { service: wbe } } }",
+            "lb.yaml:5: no service is called `wbe`; did you mean `web`?",
+        ),
+        (
+            "  - { service: web, then: { rewrit: {} } }",
+            "lb.yaml:5: unknown key `rewrit`; did you mean `rewrite`?",
+        ),
+        (
+            "  - { service: web, match: { path: users } }",
+            "lb.yaml:5: match.path: a path template begins with `/`",
+        ),
+        (
+            "  - { service: web }\n  - { service: web, match: { path_prefix: / } }",
+            "lb.yaml:6: another route matches the same requests",
+        ),
+        (
+            "  - { service: web, then: { access: { allow: [here] } } }",
+            "lb.yaml:5: route.then.access: `here` is not a network",
+        ),
+    ] {
+        let error = read(&format!("{head}{route}\n")).expect_err(route);
+        assert!(error.starts_with(expected), "{route}\n{error}");
+    }
+}
+
 #[test]
 fn yaml_bomb_is_an_error() {
     use std::fmt::Write as _;

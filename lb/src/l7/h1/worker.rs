@@ -452,6 +452,12 @@ impl Shell for Hands<'_> {
         let decided = table.decide_if(&asked.view(), random_bits(), now, &Route::is_plain);
         match decided {
             None => Routed::Over,
+            // The machine knows neither keys nor cookies yet.
+            Some(Decision::Forward(forward))
+                if forward.pool.sticky().is_some() || forward.pool.hash_key().is_some() =>
+            {
+                Routed::Over
+            }
             Some(Decision::Forward(forward)) => Routed::To(Arc::clone(forward.pool)),
             Some(Decision::Answer(answer)) => Routed::Answer(answer),
             Some(Decision::NoRoute) => Routed::Nowhere,
