@@ -14,13 +14,15 @@ use tokio::sync::mpsc;
 
 use super::handoff::HandOver;
 use super::inbox::{Command, Inbox, ListenId};
-use super::machine::{Asked, Closing, Connection, Desk, Ended, Input, Routed, Shell, Side, Story};
+use super::machine::{
+    Asked, Closing, Connection, Desk, Ended, Input, Routed, Shell, Side, Story, Way,
+};
 use super::telling;
 use super::uplinks::Uplinks;
 use crate::hub::{Active, Hub, Place, random_bits};
 use crate::l7::balancer::PROBE_TIMEOUT;
 use crate::l7::{Entrance, Timeouts};
-use crate::policy::{Attempt, Outcome, Refused, Want};
+use crate::policy::{Affinity, Attempt, Outcome, Refused, Want};
 use crate::route::{Decision, Route};
 use crate::table::{Backend, InFlight, Moment, Pool};
 
@@ -449,23 +451,37 @@ impl Shell for Hands<'_> {
     fn route(&mut self, asked: &Asked<'_>) -> Routed {
         let now = self.moment();
         let table = self.core.hub.current();
-        let decided = table.decide_if(&asked.view(), random_bits(), now, &Route::is_plain);
+        let ours = |route: &Route| !route.needs_pingora();
+        let decided = table.decide_if(&asked.view(), random_bits(), now, &ours);
         match decided {
             None => Routed::Over,
-            // The machine knows neither keys nor cookies yet.
-            Some(Decision::Forward(forward))
-                if forward.pool.sticky().is_some() || forward.pool.hash_key().is_some() =>
-            {
-                Routed::Over
+            Some(Decision::Forward(forward)) => {
+                let route = forward.route;
+                let way = Way {
+                    route: (!route.is_plain()).then(|| Arc::clone(route)),
+                    target: forward.target,
+                    origin: forward.origin,
+                    affinity: forward.affinity,
+                };
+                Routed::To(Arc::clone(forward.pool), way)
             }
-            Some(Decision::Forward(forward)) => Routed::To(Arc::clone(forward.pool)),
             Some(Decision::Answer(answer)) => Routed::Answer(answer),
             Some(Decision::NoRoute) => Routed::Nowhere,
         }
     }
 
-    fn begin(&mut self, pool: &Arc<Pool>, tried: &[Arc<Backend>]) -> Result<InFlight, Refused> {
-        pool.begin(&Want::any(random_bits(), self.moment(), tried))
+    fn begin(
+        &mut self,
+        pool: &Arc<Pool>,
+        affinity: Affinity,
+        tried: &[Arc<Backend>],
+    ) -> Result<InFlight, Refused> {
+        let want = Want::any(random_bits(), self.moment(), tried);
+        pool.begin(&want.with(affinity))
+    }
+
+    fn backoff(&mut self, pool: &Pool, attempts: usize) -> Duration {
+        pool.backoff(attempts, random_bits())
     }
 
     fn newest(&mut self, pool: &Pool) -> Option<Arc<Pool>> {

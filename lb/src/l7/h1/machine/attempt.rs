@@ -2,6 +2,9 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
+
+use ballast_http1::RequestKind;
 
 use super::connection::{Connection, Phase, REPLAY_MAX, UNSENT_MAX};
 use super::exchange::Progress;
@@ -33,6 +36,7 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
                 return;
             };
             exchange.place = None;
+            exchange.pending = None;
             exchange.attempt_begun = shell.now();
             exchange.endpoint = Some(flight.backend().address);
             let dialed = shell.dial(flight.backend());
@@ -44,7 +48,8 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
                     self.connected(shell);
                 } else {
                     exchange.progress = Progress::Connecting;
-                    self.deadline = exchange.attempt_begun + shell.timeouts().connect;
+                    self.deadline =
+                        exchange.attempt_begun + exchange.timeouts(shell.timeouts()).connect;
                 }
                 return;
             }
@@ -64,7 +69,7 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
         let Some(pool) = &mut exchange.pool else {
             return Choice::GiveUp;
         };
-        match shell.begin(pool, &exchange.tried) {
+        match shell.begin(pool, exchange.way.affinity, &exchange.tried) {
             Ok(flight) => return Choice::Begun(flight),
             Err(Refused::NoEndpoint) => {}
             Err(Refused::Overloaded(_)) => return Choice::GiveUp,
@@ -75,7 +80,7 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
         if !Arc::ptr_eq(&newest, pool) {
             exchange.tried.clear();
             *pool = newest;
-            match shell.begin(pool, &exchange.tried) {
+            match shell.begin(pool, exchange.way.affinity, &exchange.tried) {
                 Ok(flight) => return Choice::Begun(flight),
                 Err(Refused::NoEndpoint) => {}
                 Err(Refused::Overloaded(_)) => return Choice::GiveUp,
@@ -86,9 +91,11 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
             return Choice::GiveUp;
         }
         if exchange.place.is_none() {
-            exchange.place = shell.hold();
+            exchange.pending = pool.wait().ok();
+            exchange.place = exchange.pending.is_some().then(|| shell.hold()).flatten();
         }
         if exchange.place.is_none() {
+            exchange.pending = None;
             return Choice::GiveUp;
         }
         exchange.progress = Progress::Waiting;
@@ -117,7 +124,7 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
             return;
         };
         exchange.progress = Progress::Asking;
-        self.deadline = shell.now() + shell.timeouts().read;
+        self.deadline = shell.now() + exchange.patience(shell.timeouts());
         if !exchange.idempotent {
             // From here on it may be executed, and never again.
             exchange.replayable = false;
@@ -166,8 +173,15 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
         if end == from {
             return end;
         }
+        if !exchange.way.admits_body(exchange.traffic.received) {
+            self.give_up(Reason::BodyTooLarge, desk, shell);
+            return input.bytes.len();
+        }
         let bytes = &input.bytes[from..end];
-        let open = matches!(exchange.progress, Progress::Waiting | Progress::Connecting);
+        let open = matches!(
+            exchange.progress,
+            Progress::Waiting | Progress::Pausing | Progress::Connecting
+        );
         if open || exchange.replayable && exchange.replay.len() + bytes.len() <= REPLAY_MAX {
             exchange.replay.extend_from_slice(bytes);
         } else {
@@ -183,7 +197,7 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
             shell.pause(Side::Client);
         }
         if exchange.progress == Progress::Asking {
-            self.deadline = shell.now() + shell.timeouts().read;
+            self.deadline = shell.now() + exchange.patience(shell.timeouts());
         }
         end
     }
@@ -232,10 +246,21 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
             (_, Reason::Timeout) => Outcome::Timeout,
             _ => Outcome::Reset,
         };
-        if self.fail(failure, outcome, shell) {
-            self.attempt(desk, shell);
-        } else {
-            self.give_up(reason, desk, shell);
+        if !self.fail(failure, outcome, shell) {
+            return self.give_up(reason, desk, shell);
+        }
+        let pause = match &self.exchange {
+            Some(exchange) => exchange.pool.as_ref().map_or(Duration::ZERO, |pool| {
+                shell.backoff(pool, exchange.attempts)
+            }),
+            None => return,
+        };
+        if pause.is_zero() {
+            return self.attempt(desk, shell);
+        }
+        if let Some(exchange) = &mut self.exchange {
+            exchange.progress = Progress::Pausing;
+            self.deadline = shell.now() + pause;
         }
     }
 
@@ -253,13 +278,24 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
         if exchange.status != 0 {
             return self.abort(shell);
         }
-        let own = Own {
-            bodiless: exchange.kind == ballast_http1::RequestKind::Head,
-            ..Own::last(reason)
-        };
-        self.drop_exchange(reason.status(), reason.code(), desk, shell);
+        let bodiless = exchange.kind == RequestKind::Head;
+        let unserved = matches!(reason, Reason::NoEndpoint | Reason::ConnectFailed);
         desk.out.clear();
-        head::write_own(&mut desk.out, own);
+        let status = match exchange.way.fallback().filter(|_| unserved) {
+            Some(fallback) => {
+                head::write_answer(&mut desk.out, fallback, false, bodiless);
+                fallback.status
+            }
+            None => {
+                let own = Own {
+                    bodiless,
+                    ..Own::last(reason)
+                };
+                head::write_own(&mut desk.out, own);
+                reason.status()
+            }
+        };
+        self.drop_exchange(status, reason.code(), desk, shell);
         shell.send(Side::Client, &desk.out);
         // The rest of the request may still be on its way.
         self.close(Closing::Sent, shell);
@@ -313,6 +349,7 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
         };
         match exchange.progress {
             Progress::Waiting => self.give_up(self.unfound(), desk, shell),
+            Progress::Pausing => self.attempt(desk, shell),
             Progress::Connecting => {
                 self.fail_over(Failure::Connecting, Reason::Timeout, desk, shell);
             }

@@ -11,9 +11,11 @@ use ballast_http1::{
 use super::exchange::{Exchange, Progress};
 use super::head::{self, Own};
 use super::shell::{Asked, Closing, Desk, Ended, Input, Routed, Shell, Side, Spare};
+use super::way::Way;
 use crate::l7::Entrance;
 use crate::l7::answer::Reason;
 use crate::route::Answer;
+use crate::table::Pool;
 
 /// From the first byte of a head to its last: a client that sends it drop by drop is not waited for.
 pub const HEAD_TIME: Duration = Duration::from_secs(30);
@@ -352,24 +354,35 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
             return Started::Over;
         }
         let story = shell.story(request, self.client, tls);
-        let (pool, refused) = match routed {
+        let (pool, way) = match routed {
             Routed::Over => return Started::Over,
             Routed::Answer(answer) => {
                 let ended = Ended::at_once(answer.status, "route");
                 shell.finished(None, ended, story.as_deref());
                 return Started::Told(answer);
             }
-            Routed::To(pool) if pool.members.is_empty() => (Some(pool), Some(Reason::NoEndpoint)),
-            Routed::To(pool) => (Some(pool), None),
-            Routed::Nowhere => (None, Some(Reason::NoRoute)),
+            Routed::To(pool, way) => (pool, way),
+            Routed::Nowhere => {
+                let reason = Reason::NoRoute;
+                let ended = Ended::at_once(reason.status(), reason.code());
+                shell.finished(None, ended, story.as_deref());
+                return Started::Answer(reason);
+            }
         };
-        if let Some(reason) = refused {
-            let ended = Ended::at_once(reason.status(), reason.code());
-            shell.finished(pool.as_ref(), ended, story.as_deref());
-            return Started::Answer(reason);
+        if let Some(refused) = refuses(&pool, &way, request) {
+            let (status, reason) = match &refused {
+                Started::Answer(reason) => (reason.status(), reason.code()),
+                Started::Told(answer) => (answer.status, "route"),
+                Started::Exchange | Started::Over => (0, ""),
+            };
+            let ended = Ended::at_once(status, reason);
+            shell.finished(Some(&pool), ended, story.as_deref());
+            return refused;
         }
         let mut exchange = spare.take(shell.now());
-        exchange.pool = pool;
+        exchange.pool = Some(pool);
+        exchange.way = way;
+        exchange.tls = tls;
         exchange.story = story;
         exchange.idempotent = request.method().is_idempotent();
         exchange.kind = request.method().into();
@@ -382,7 +395,7 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
             tls,
             named: exchange.story.as_ref().map(|story| &story.named),
         };
-        head::write_request(&mut exchange.replay, request, client);
+        head::write_request(&mut exchange.replay, request, client, &exchange.way);
         self.exchange = Some(exchange);
         Started::Exchange
     }
@@ -448,4 +461,19 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
         shell.resume(Side::Client);
         self.consume_held(desk, shell);
     }
+}
+
+/// Answers a request that its pool or route does not take at all.
+fn refuses(pool: &Pool, way: &Way, request: &Request<'_>) -> Option<Started> {
+    let declared = match request.body() {
+        BodyLength::Length(bytes) => bytes,
+        BodyLength::None | BodyLength::Chunked | BodyLength::UntilClose => 0,
+    };
+    if let Err(answer) = way.admits(request.head_len(), declared) {
+        return Some(Started::Told(answer));
+    }
+    pool.members.is_empty().then(|| match way.fallback() {
+        Some(fallback) => Started::Told(fallback.clone()),
+        None => Started::Answer(Reason::NoEndpoint),
+    })
 }

@@ -9,8 +9,11 @@ use ballast_http1::{BodyLength, BodyReader, RequestKind};
 
 use super::shell::Ended;
 use super::story::Story;
+use super::way::Way;
 use crate::hub::Place;
+use crate::l7::Timeouts;
 use crate::metrics::Traffic;
+use crate::policy::Pending;
 use crate::table::{Backend, InFlight, Pool};
 
 /// Room of an exchange's own buffers that is kept for the next one.
@@ -21,6 +24,8 @@ const KEPT_BYTES: usize = 8 << 10;
 pub enum Progress {
     /// No endpoint takes it at the moment.
     Waiting,
+    /// It will be sent again in a while.
+    Pausing,
     /// A connection is being made.
     Connecting,
     /// It is being sent, and nothing of the answer has come.
@@ -44,6 +49,9 @@ pub struct Exchange<L> {
     pub pool: Option<Arc<Pool>>,
     /// A place among those that wait.
     pub place: Option<Place>,
+    /// The same in its pool.
+    pub pending: Option<Pending>,
+    pub way: Way,
 
     // The current attempt.
     pub flight: Option<InFlight>,
@@ -58,6 +66,8 @@ pub struct Exchange<L> {
     /// The client speaks HTTP/1.0.
     pub old: bool,
     pub upgrade: bool,
+    /// It came over TLS.
+    pub tls: bool,
     /// The client's connection may serve another request.
     pub keep: bool,
     /// What was sent, so that it can be sent again: the head, and as much of the body as was kept.
@@ -92,6 +102,8 @@ impl<L> Exchange<L> {
             progress: Progress::Waiting,
             pool: None,
             place: None,
+            pending: None,
+            way: Way::default(),
             flight: None,
             link: None,
             attempt_begun: now,
@@ -101,6 +113,7 @@ impl<L> Exchange<L> {
             kind: RequestKind::Other,
             old: false,
             upgrade: false,
+            tls: false,
             keep: false,
             replay: Vec::new(),
             replayable: true,
@@ -114,6 +127,21 @@ impl<L> Exchange<L> {
             link_keep: false,
             link_paused: false,
         }
+    }
+
+    /// Returns how long things may take on its way.
+    pub fn timeouts(&self, default: &Timeouts) -> Timeouts {
+        match &self.way.route {
+            Some(route) => route.timeouts(default),
+            None => *default,
+        }
+    }
+
+    /// Returns how long the endpoint may be silent before its answer.
+    pub fn patience(&self, default: &Timeouts) -> Duration {
+        let read = self.timeouts(default).read;
+        let attempt = self.way.route.as_ref().and_then(|route| route.attempt);
+        attempt.map_or(read, |attempt| attempt.min(read))
     }
 
     /// Returns how it ended, with this status and reason unless the client was told another.

@@ -4,9 +4,10 @@ use std::net::IpAddr;
 
 use ballast_http1::{BodyLength, KnownField, Refusal, Request, Response, render};
 
+use super::way::Way;
 use crate::l7::answer::{REASON_HEADER, Reason};
 use crate::observe::{Named, REQUEST_ID, TRACEPARENT};
-use crate::route::Answer;
+use crate::route::{Answer, Edits};
 
 /// What an endpoint is told about the client.
 #[derive(Debug, Clone, Copy)]
@@ -69,10 +70,10 @@ impl Own {
 /// Appends the head with which a request goes to an endpoint: as it came, but for what was meant
 /// for this hop alone, and for what the endpoint must know of the client. `X-Forwarded-For` keeps
 /// what came, and its last entry is the address that was seen here; the others are set anew.
-pub fn write_request(out: &mut Vec<u8>, request: &Request<'_>, client: Client<'_>) {
+pub fn write_request(out: &mut Vec<u8>, request: &Request<'_>, client: Client<'_>, way: &Way) {
     out.extend_from_slice(request.method().as_str().as_bytes());
     out.push(b' ');
-    let target = request.target();
+    let target = way.target.as_deref().unwrap_or(request.target());
     if target.starts_with('/') || target == "*" {
         out.extend_from_slice(target.as_bytes());
     } else {
@@ -89,7 +90,13 @@ pub fn write_request(out: &mut Vec<u8>, request: &Request<'_>, client: Client<'_
     let span = client.named.and_then(Named::span);
     let mut has_host = false;
     let mut forwarded_for = false;
+    let edits = way.route.as_ref().map(|route| &route.request);
+    let kept = |name: &[u8]| edits.is_none_or(|edits| edits.keeps(name));
     request.fields().copy_kept(out, |field| match field.known {
+        _ if !kept(field.name) => {
+            has_host |= field.known == Some(KnownField::Host);
+            false
+        }
         Some(KnownField::XForwardedFor) => {
             forwarded_for = true;
             false
@@ -138,6 +145,9 @@ pub fn write_request(out: &mut Vec<u8>, request: &Request<'_>, client: Client<'_
     if !host.is_empty() {
         render::field(out, "x-forwarded-host", host.as_bytes());
     }
+    for (name, value) in edits.into_iter().flat_map(Edits::added) {
+        render::field(out, name, value.as_bytes());
+    }
     out.extend_from_slice(b"\r\n");
 }
 
@@ -167,11 +177,28 @@ pub fn is_end_to_end(response: &Response<'_>) -> bool {
 }
 
 /// Appends the head with which an answer goes to the client.
-pub fn write_response(out: &mut Vec<u8>, response: &Response<'_>, towards: Towards) {
+pub fn write_response(
+    out: &mut Vec<u8>,
+    response: &Response<'_>,
+    towards: Towards,
+    way: &Way,
+    cookie: Option<&str>,
+) {
+    let route = way.route.as_deref().filter(|_| !way.leaves_response());
     render::status_line(out, response.status(), response.reason());
     response.fields().copy_kept(out, |field| {
-        !field.hop_by_hop || towards.upgrade && field.known == Some(KnownField::Upgrade)
+        let passes =
+            !field.hop_by_hop || towards.upgrade && field.known == Some(KnownField::Upgrade);
+        passes && route.is_none_or(|route| route.keeps_response_field(field.name))
     });
+    if let Some(route) = route {
+        route.response_fields(way.origin.as_deref(), &mut |name, value| {
+            render::field(out, name, value.as_bytes());
+        });
+    }
+    if let Some(cookie) = cookie {
+        render::field(out, "set-cookie", cookie.as_bytes());
+    }
     if towards.chunked {
         render::chunked(out);
     }

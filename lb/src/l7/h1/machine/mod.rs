@@ -20,7 +20,8 @@
 //!
 //! * [`connection`]: the client's side: heads, pipelining, leaving
 //! * [`exchange`]: what is known of one request; [`attempt`]: its way to an endpoint;
-//!   [`response`]: the answer's way back; [`head`]: heads as they are written
+//!   [`way`]: what its route does; [`response`]: the answer's way back; [`head`]: heads as they
+//!   are written
 //! * [`shell`]: what the machine asks for; [`story`]: what is told of a request in the end
 
 mod attempt;
@@ -30,10 +31,12 @@ mod head;
 mod response;
 mod shell;
 mod story;
+mod way;
 
 pub use connection::Connection;
 pub use shell::{Asked, Closing, Desk, Ended, Input, Routed, Shell, Side};
 pub use story::Story;
+pub use way::Way;
 
 #[cfg(test)]
 mod tests;

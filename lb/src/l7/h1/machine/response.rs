@@ -11,6 +11,7 @@ use super::head;
 use super::shell::{Closing, Desk, Input, Shell, Side};
 use crate::l7::answer::Reason;
 use crate::l7::balancer::UPGRADED_IDLE;
+use crate::policy::sticky::set_cookie;
 use crate::policy::{Failure, Outcome};
 
 /// What was read of an answer's head.
@@ -73,7 +74,7 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
             return;
         };
         match exchange.progress {
-            Progress::Waiting => {}
+            Progress::Waiting | Progress::Pausing => {}
             Progress::Connecting => {
                 self.fail_over(Failure::Connecting, Reason::ConnectFailed, desk, shell);
             }
@@ -214,9 +215,10 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
             shell.progressed(flight.backend());
         }
         self.hold_back(shell);
-        self.deadline = shell.now() + shell.timeouts().read;
         if let Some(exchange) = &self.exchange {
-            self.deadline = self.deadline.min(exchange.begun + shell.timeouts().whole);
+            let timeouts = exchange.timeouts(shell.timeouts());
+            let whole = exchange.begun + timeouts.whole;
+            self.deadline = whole.min(shell.now() + timeouts.read);
         }
     }
 
@@ -323,7 +325,7 @@ impl<L: Copy + PartialEq + Debug> Exchange<L> {
                 return Head::Wrong;
             }
             out.clear();
-            head::write_response(out, &response, head::Towards::upgraded());
+            head::write_response(out, &response, head::Towards::upgraded(), &self.way, None);
             shell.send(Side::Client, out);
             self.status = 101;
             self.keep = false;
@@ -379,7 +381,9 @@ impl<L: Copy + PartialEq + Debug> Exchange<L> {
         self.until_close = body == BodyLength::UntilClose || self.unchunk;
         self.keep &= !self.until_close;
         let plain = self.keep && !self.old && response.version() == Version::Http11;
-        if plain && head::is_end_to_end(response) {
+        let cookie = self.cookie();
+        let as_is = plain && cookie.is_none() && self.way.leaves_response();
+        if as_is && head::is_end_to_end(response) {
             return true;
         }
         let towards = head::Towards {
@@ -389,8 +393,19 @@ impl<L: Copy + PartialEq + Debug> Exchange<L> {
             upgrade: false,
         };
         out.clear();
-        head::write_response(out, response, towards);
+        head::write_response(out, response, towards, &self.way, cookie.as_deref());
         shell.send(Side::Client, out);
         false
+    }
+
+    /// Returns the cookie that binds the client to its endpoint, if the pool wants that and it has
+    /// another one or none.
+    fn cookie(&self) -> Option<String> {
+        let spec = self.pool.as_ref()?.sticky()?;
+        let name = self.flight.as_ref()?.backend().cookie();
+        if self.way.affinity.sticky == Some(name) {
+            return None;
+        }
+        Some(set_cookie(spec, name, self.tls))
     }
 }

@@ -10,10 +10,11 @@ use ballast_http1::{Limits, Request, Scratch};
 
 use super::exchange::Exchange;
 use super::story::Story;
+use super::way::Way;
 use crate::hub::Place;
 use crate::l7::{Entrance, Timeouts};
 use crate::metrics::Traffic;
-use crate::policy::{Attempt, Outcome, Refused};
+use crate::policy::{Affinity, Attempt, Outcome, Refused};
 use crate::route::{Answer, FieldLookup, RequestView};
 use crate::table::{Backend, InFlight, Pool};
 
@@ -83,7 +84,7 @@ impl Asked<'_> {
 #[derive(Debug)]
 pub enum Routed {
     /// It goes to an endpoint of this pool.
-    To(Arc<Pool>),
+    To(Arc<Pool>, Way),
     /// The ingress answers.
     Answer(Answer),
     /// Its route does what only pingora's path can.
@@ -108,7 +109,14 @@ pub trait Shell {
     /// Says where a request goes.
     fn route(&mut self, asked: &Asked<'_>) -> Routed;
     /// Begins at an endpoint of the pool that was not tried.
-    fn begin(&mut self, pool: &Arc<Pool>, tried: &[Arc<Backend>]) -> Result<InFlight, Refused>;
+    fn begin(
+        &mut self,
+        pool: &Arc<Pool>,
+        affinity: Affinity,
+        tried: &[Arc<Backend>],
+    ) -> Result<InFlight, Refused>;
+    /// Returns how long to wait before a request is sent again, so many attempts having failed.
+    fn backoff(&mut self, pool: &Pool, attempts: usize) -> Duration;
     /// Returns the pool of this name in the newest table.
     fn newest(&mut self, pool: &Pool) -> Option<Arc<Pool>>;
     /// Takes a place among those that wait for an endpoint; the machine is told of new tables until it has given it back.

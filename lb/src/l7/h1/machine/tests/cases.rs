@@ -1,8 +1,15 @@
 //! One exchange at a time.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use ballast_model::{Bytes, RouteRule};
+
+use super::super::Way;
 use super::world::Case;
 use crate::l7::h1::machine::Closing;
 use crate::policy::Outcome;
+use crate::route::Route;
 use crate::table::Gate;
 
 const GET: &str = "GET /a HTTP/1.1\r\nhost: a.test\r\n\r\n";
@@ -388,4 +395,119 @@ fn fields_for_this_hop_stop_here_in_both_directions() {
         "HTTP/1.1 204 No Content\r\nkeep-alive: 5\r\nconnection: x-own\r\nx-own: 1\r\nx: y\r\n\r\n",
     );
     assert_eq!(case.world.text(), "HTTP/1.1 204 No Content\r\nx: y\r\n\r\n");
+}
+
+/// A way over a route of this rule.
+fn way(change: impl FnOnce(&mut RouteRule)) -> Way {
+    let mut rule = RouteRule::new(None, "/");
+    change(&mut rule);
+    Way {
+        route: Some(Arc::new(Route::new(rule))),
+        ..Way::default()
+    }
+}
+
+#[test]
+fn route_changes_target_and_fields_in_both_directions() {
+    let mut case = Case::new(1);
+    case.world.way = Way {
+        target: Some("/new?q".to_owned()),
+        ..way(|rule| {
+            let then = &mut rule.then;
+            let field = |text: &str| (text.to_owned(), "set".to_owned());
+            then.request_headers
+                .set
+                .extend([field("X-A"), field("host")]);
+            then.response_headers.remove.push("server".to_owned());
+            then.response_headers.add.extend([field("x-b")]);
+        })
+    };
+    case.client("GET /a HTTP/1.1\r\nhost: a\r\nx-a: 1\r\nx-c: 2\r\n\r\n");
+    let sent = case.world.sent(0);
+    assert!(
+        sent.starts_with("GET /new?q HTTP/1.1\r\nx-c: 2\r\n"),
+        "{sent}"
+    );
+    assert!(
+        sent.contains("\r\nx-a: set\r\n") && !sent.contains("x-a: 1"),
+        "{sent}"
+    );
+    assert_eq!(sent.matches("\r\nhost: ").count(), 1, "{sent}");
+    case.link(
+        0,
+        "HTTP/1.1 200 OK\r\nserver: x\r\ncontent-length: 0\r\n\r\n",
+    );
+    assert_eq!(
+        case.world.text(),
+        "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx-b: set\r\n\r\n"
+    );
+}
+
+#[test]
+fn body_past_the_routes_limit_is_refused_declared_or_not() {
+    for head in [
+        "content-length: 9\r\n\r\n",
+        "transfer-encoding: chunked\r\n\r\n",
+    ] {
+        let mut case = Case::new(1);
+        case.world.way = way(|rule| rule.then.limits.body = Some(Bytes(5)));
+        case.client(format!("POST / HTTP/1.1\r\nhost: a\r\n{head}"));
+        if case.world.closed.is_none() {
+            case.client("9\r\nbodybodyb");
+        }
+        assert!(
+            case.world.text().starts_with("HTTP/1.1 413 "),
+            "{}",
+            case.world.text()
+        );
+        assert_eq!(case.world.closed, Some(Closing::Sent));
+        assert!(case.world.links.iter().all(|link| link.gone));
+    }
+}
+
+#[test]
+fn route_answers_for_endpoints_that_are_not_there() {
+    let mut case = Case::new(1);
+    case.world.eager = false;
+    case.world.timeouts.hold = Duration::ZERO;
+    case.world.way = way(|rule| {
+        rule.then.fallback = Some(ballast_model::FixedAnswer {
+            status: 503,
+            body: "soon".to_owned(),
+            ..Default::default()
+        });
+    });
+    case.client(GET).link_connects(0, false);
+    let told = case.world.text();
+    assert!(
+        told.starts_with("HTTP/1.1 503 ") && told.ends_with("soon"),
+        "{told}"
+    );
+}
+
+#[test]
+fn further_retry_waits_a_while() {
+    let mut case = Case::new(3);
+    case.world.pause = Duration::from_millis(30);
+    case.client(GET).link_ends(0, false);
+    assert_eq!(case.world.links.len(), 1);
+    assert_eq!(case.machine.deadline(), case.world.now + case.world.pause);
+    case.wait();
+    case.link(1, OK);
+    assert_eq!(case.world.text(), OK);
+}
+
+#[test]
+fn attempt_has_its_own_time() {
+    let mut case = Case::new(2);
+    case.world.way = way(|rule| {
+        rule.then.timeouts.attempt = Some(ballast_model::Millis(50));
+    });
+    case.client(GET);
+    assert_eq!(
+        case.machine.deadline(),
+        case.world.now + Duration::from_millis(50)
+    );
+    case.wait().link(1, OK);
+    assert_eq!(case.world.text(), OK);
 }

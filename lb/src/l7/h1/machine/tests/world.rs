@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use ballast_http1::{Limits, Request};
 use ballast_model::{AssignmentId, NodeId, Protocol, ServiceId};
 
-use super::super::{Asked, Closing, Connection, Desk, Ended, Input, Routed, Shell, Side, Story};
+use super::super::{
+    Asked, Closing, Connection, Desk, Ended, Input, Routed, Shell, Side, Story, Way,
+};
 use crate::hub::{Hub, Place};
 use crate::l7::{Entrance, Timeouts};
-use crate::policy::{Attempt, Outcome, Refused, Want};
+use crate::policy::{Affinity, Attempt, Outcome, Refused, Want};
 use crate::table::{Backend, Gate, InFlight, Member, MemberState, Moment, Pool, PoolKey};
 
 /// A connection to an endpoint.
@@ -56,6 +58,10 @@ pub struct World {
     pub ended: Vec<Ended>,
     pub outcomes: Vec<Outcome>,
     pub retries: usize,
+    /// Between attempts.
+    pub pause: Duration,
+    /// What the next request's route does.
+    pub way: Way,
 }
 
 /// Returns a pool of endpoints that take requests.
@@ -100,6 +106,8 @@ impl World {
             ended: Vec::new(),
             outcomes: Vec::new(),
             retries: 0,
+            pause: Duration::ZERO,
+            way: Way::default(),
         }
     }
 
@@ -140,15 +148,25 @@ impl Shell for World {
 
     fn route(&mut self, _asked: &Asked<'_>) -> Routed {
         if self.routed {
-            Routed::To(Arc::clone(&self.pool))
+            Routed::To(Arc::clone(&self.pool), std::mem::take(&mut self.way))
         } else {
             Routed::Nowhere
         }
     }
 
-    fn begin(&mut self, pool: &Arc<Pool>, tried: &[Arc<Backend>]) -> Result<InFlight, Refused> {
+    fn begin(
+        &mut self,
+        pool: &Arc<Pool>,
+        affinity: Affinity,
+        tried: &[Arc<Backend>],
+    ) -> Result<InFlight, Refused> {
         let random = self.next_random();
-        pool.begin(&Want::any(random, self.hub.moment(self.now), tried))
+        let want = Want::any(random, self.hub.moment(self.now), tried);
+        pool.begin(&want.with(affinity))
+    }
+
+    fn backoff(&mut self, _pool: &Pool, _attempts: usize) -> Duration {
+        self.pause
     }
 
     fn newest(&mut self, _pool: &Pool) -> Option<Arc<Pool>> {
