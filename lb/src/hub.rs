@@ -18,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::observe::{AccessLog, Naming, ObserveConfig};
 use crate::policy::{Affinity, Overload, Refused, Want};
 use crate::table::{Backend, Effects, Feed, InFlight, Moment, Pool, RouteTable};
+use crate::upgrade::Sockets;
 
 /// Messages that wait for one agent's link. When full, probes are dropped: they are asked for
 /// again as long as there is a reason.
@@ -42,6 +43,8 @@ pub struct Hub {
     pub busy: Notify,
     /// What is counted.
     pub metrics: Metrics,
+    /// What listens, for the process that takes over.
+    pub sockets: Sockets,
     /// A line for each request, if asked for.
     pub log: AccessLog,
     /// What requests are called, and their traces, if asked for.
@@ -75,6 +78,7 @@ impl Hub {
         Arc::new(Self {
             log: AccessLog::new(metrics.log.clone()),
             naming: Naming::default(),
+            sockets: Sockets::default(),
             table: ArcSwap::from_pointee(RouteTable::default()),
             feed: Mutex::new(Feed::new()),
             start: Instant::now(),

@@ -14,6 +14,7 @@
 //! * `feed`, `manager`: the links to agents and managers; `standalone`: the file and the checks
 //! * `stall`: sees endpoints that hang; `admin`, [`metrics`]: what it tells;
 //!   [`observe`]: what it tells of single requests
+//! * [`upgrade`]: how one process takes over from another
 //!
 //! Deliberately absent: DNS, the XDP balancer, and HTTP/1.1 without pingora (later issues).
 
@@ -34,6 +35,7 @@ mod stall;
 mod standalone;
 pub mod table;
 pub mod tls;
+pub mod upgrade;
 
 pub use admin::LogControl;
 pub use config::{Config, ConfigError, RawConfig};

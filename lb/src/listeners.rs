@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use ballast_model::Protocol;
 use tokio::net::{TcpListener, TcpSocket, UdpSocket};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,11 +18,14 @@ use crate::hub::Hub;
 use crate::l4;
 use crate::l7::h1::{HANDOFF_MAX, ListenId, Setup, Threads, serve_handed_over};
 use crate::l7::{Entrance, Front, Timeouts};
+use crate::upgrade::{Kind, LINGER, Sockets};
 
 /// Connections that wait to be accepted on one port; past it clients try again.
 const BACKLOG: u32 = 4096;
 /// After which a port that could not be bound is tried again.
 const RETRY: Duration = Duration::from_millis(500);
+/// Between two looks whether all connections have ended after a hand-over.
+const LOOK: Duration = Duration::from_millis(20);
 /// Pause after a failed accept: it fails at once for as long as descriptors are short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
@@ -33,6 +36,19 @@ pub struct Shared {
     pub http: Option<SocketAddr>,
     /// HTTP over TLS.
     pub https: Option<SocketAddr>,
+}
+
+/// When and how everything ends.
+#[derive(Debug)]
+pub struct End {
+    /// The process ends: connections have `grace`.
+    pub stop: CancellationToken,
+    /// Another process has taken over: connections have `drain`.
+    pub retire: CancellationToken,
+    /// How long connections may take to end at a stop.
+    pub grace: Duration,
+    /// The same after a hand-over.
+    pub drain: Duration,
 }
 
 /// Ports that could not be bound, with the reason.
@@ -119,32 +135,46 @@ impl Listeners {
         Ok(())
     }
 
-    /// Follows the route table and `shared` until `stop`; then stops accepting and gives open
-    /// connections `grace` to end.
+    /// Follows the route table and `shared` until `end`; then stops accepting and gives open
+    /// connections time to end. Tells `listening` once everything that the first table asks for is
+    /// listened on.
     pub async fn run(
         mut self,
         mut shared: watch::Receiver<Shared>,
-        stop: CancellationToken,
-        grace: Duration,
+        end: End,
+        listening: oneshot::Sender<()>,
     ) {
         let mut routings = self.hub.routings();
         routings.mark_changed();
+        let mut listening = Some(listening);
         loop {
             let failed = !self.failures.borrow().is_empty();
             tokio::select! {
                 changed = routings.changed() => if changed.is_err() { break },
                 changed = shared.changed() => if changed.is_err() { break },
                 () = tokio::time::sleep(RETRY), if failed => {}
-                () = stop.cancelled() => break,
+                () = end.retire.cancelled() => break,
+                () = end.stop.cancelled() => break,
             }
             let now = *shared.borrow_and_update();
             self.reconcile(now).await;
+            if let Some(listening) = listening.take() {
+                // Nobody waits unless it takes over from another process.
+                let _ = listening.send(());
+            }
         }
-        for running in std::mem::take(&mut self.running).into_values() {
-            self.end(running).await;
+        for (key, running) in std::mem::take(&mut self.running) {
+            self.end(key, running).await;
         }
-        self.front.close().await;
         self.connections.close();
+        let grace = if end.retire.is_cancelled() {
+            let begun = Instant::now();
+            self.linger(&end).await;
+            end.drain.saturating_sub(begun.elapsed())
+        } else {
+            end.grace
+        };
+        self.front.close().await;
         let others = tokio::time::timeout(grace, self.connections.wait());
         let (drained, others) = tokio::join!(self.hot.drain(grace), others);
         if !drained || others.is_err() {
@@ -153,9 +183,27 @@ impl Listeners {
         }
     }
 
+    /// Answers on the connections there are, and tells their clients to close them.
+    async fn linger(&self, end: &End) {
+        self.hot.retire();
+        self.front.retire();
+        let until = Instant::now() + LINGER.min(end.drain);
+        while Instant::now() < until && !(self.hot.are_ended() && self.connections.is_empty()) {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                () = end.stop.cancelled() => return,
+            }
+        }
+    }
+
     /// Stops one listener and waits until its socket is closed, so that the port can be bound
     /// again.
-    async fn end(&self, running: Running) {
+    async fn end(&self, (address, serve): (SocketAddr, Serve), running: Running) {
+        let kind = match serve {
+            Serve::Udp(_) => Kind::Udp,
+            _ => Kind::Tcp,
+        };
+        self.hub.sockets.forget(kind, address);
         match running {
             Running::Hot(id) => self.hot.unlisten(id).await,
             Running::Task(stop, task) => {
@@ -184,7 +232,7 @@ impl Listeners {
             .collect();
         for key in gone {
             if let Some(running) = self.running.remove(&key) {
-                self.end(running).await;
+                self.end(key, running).await;
             }
         }
         let mut failures = Failures::new();
@@ -220,20 +268,25 @@ impl Listeners {
             self.front.entrances.insert(address, entrance);
         }
         if let Some(entrance @ (Entrance::Shared | Entrance::Published(_))) = entrance {
-            let id = self.hot.listen(address, entrance)?;
+            let id = self.hot.listen(address, entrance, &self.hub.sockets)?;
             tracing::info!(%address, ?serve, "listening");
             self.running.insert((address, serve), Running::Hot(id));
             return Ok(());
         }
         let task = if let Serve::Udp(port) = serve {
-            let socket = std::net::UdpSocket::bind(address)?;
+            let given = self.hub.sockets.take(Kind::Udp, address).pop();
+            let socket = match given {
+                Some(given) => std::net::UdpSocket::from(given),
+                None => std::net::UdpSocket::bind(address)?,
+            };
             socket.set_nonblocking(true)?;
+            self.hub.sockets.keep(Kind::Udp, address, &socket)?;
             let socket = UdpSocket::from_std(socket)?;
             let hub = Arc::clone(&self.hub);
             tokio::spawn(l4::udp::serve(hub, socket, port, stop.clone()))
         } else {
             let acceptor = Acceptor {
-                listener: listen(address)?,
+                listener: listen(address, &self.hub.sockets)?,
                 address,
                 serve,
                 hub: Arc::clone(&self.hub),
@@ -257,7 +310,21 @@ fn shared_entries(shared: Shared) -> impl Iterator<Item = (SocketAddr, Serve)> {
     http.into_iter().chain(https)
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+/// Listens at an address, or goes on with what the process before has given.
+pub(crate) fn listen(address: SocketAddr, sockets: &Sockets) -> io::Result<TcpListener> {
+    let listener = match sockets.take(Kind::Tcp, address).pop() {
+        Some(given) => {
+            let given = std::net::TcpListener::from(given);
+            given.set_nonblocking(true)?;
+            TcpListener::from_std(given)?
+        }
+        None => bind(address)?,
+    };
+    sockets.keep(Kind::Tcp, address, &listener)?;
+    Ok(listener)
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ballast_link::{LinkError, Trust};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Admin;
@@ -18,11 +18,12 @@ use crate::config::{Cluster, Config, Mode, StandAlone};
 use crate::hub::Hub;
 use crate::l7::Front;
 use crate::l7::h1::Setup;
-use crate::listeners::{Failures, Listeners, Shared};
+use crate::listeners::{self, End, Failures, Listeners, Shared};
 use crate::manager::{self, Follower};
 use crate::standalone::Standalone;
 use crate::table::TICK;
 use crate::tls::{Server as TlsServer, TlsError};
+use crate::upgrade::{self, Taken};
 use crate::{admin, feed, stall};
 
 /// How long open connections may take to end at a shutdown.
@@ -34,6 +35,9 @@ pub enum IngressError {
     /// A socket that it cannot do without.
     #[error(transparent)]
     Listen(io::Error),
+    /// A process to take over from, which does not let this one.
+    #[error("cannot take over from the process before")]
+    TakeOver(#[source] io::Error),
     /// The access log's file.
     #[error("cannot open the access log")]
     Log(#[source] io::Error),
@@ -68,7 +72,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Ingr
     let hub = Hub::new();
     hub.feed().set_zone(config.zone.clone());
     hub.observe(&config.observe).map_err(IngressError::Log)?;
+    let taken = take_over(&hub, &config).await?;
     let stop = shutdown.child_token();
+    let retire = CancellationToken::new();
     let _stop_all = stop.clone().drop_guard();
     let tls = TlsServer::new(hub.metrics.tls.clone());
     if let Some(settings) = &config.tls {
@@ -92,14 +98,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Ingr
     .map_err(IngressError::Threads)?;
     let ready = Arc::new(AtomicBool::new(false));
     if let Some(address) = config.admin {
-        match bind(address).await {
+        match bind(&hub, address) {
             Ok(listener) => {
                 let admin = Admin {
                     hub: Arc::clone(&hub),
                     ready: Arc::clone(&ready),
                     log: config.log.clone(),
                 };
-                tokio::spawn(admin::serve(admin, listener, stop.clone()));
+                tokio::spawn(admin::serve(admin, listener, either(&stop, &retire)));
             }
             Err(error) if config.admin_said => return Err(error),
             Err(error) => {
@@ -121,7 +127,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Ingr
         }
         Mode::Cluster(cluster) => {
             let failures = listeners.failures();
-            join(&hub, cluster, failures, &ready, stop.clone()).await?;
+            // The links of a process that retires end at once, for its agents to tell the next one.
+            let leave = either(&stop, &retire);
+            join(&hub, cluster, failures, &ready, leave).await?;
             listeners
                 .bind_shared(config.listen)
                 .map_err(IngressError::Listen)?;
@@ -129,11 +137,71 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Ingr
             tokio::spawn(keep(shared, stop.clone()));
         }
     }
-    listeners.run(shared_changes, stop, GRACE).await;
+    let (listening, listened) = oneshot::channel();
+    if let Some(upgrade) = config.upgrade.clone() {
+        let (hub, tokens) = (Arc::clone(&hub), (retire.clone(), stop.clone()));
+        tokio::spawn(succeed(hub, upgrade.socket, taken, listened, tokens));
+    }
+    let end = End {
+        stop,
+        retire,
+        grace: GRACE,
+        drain: config.upgrade.map_or(GRACE, |upgrade| upgrade.drain),
+    };
+    listeners.run(shared_changes, end, listening).await;
     let closed = tokio::task::spawn_blocking(move || hub.log.close());
     // It fails only if the writing thread panicked, which it has said then.
     let _ = closed.await;
     Ok(())
+}
+
+/// Returns what the process before has given, if there is one.
+async fn take_over(hub: &Arc<Hub>, config: &Config) -> Result<Option<Taken>, IngressError> {
+    let Some(upgrade) = config.upgrade.clone() else {
+        return Ok(None);
+    };
+    let hub = Arc::clone(hub);
+    let taken =
+        tokio::task::spawn_blocking(move || upgrade::take_over(&upgrade.socket, &hub.sockets));
+    let taken = taken.await.map_err(io::Error::other);
+    taken
+        .and_then(|taken| taken)
+        .map_err(IngressError::TakeOver)
+}
+
+/// Tells the process before to retire once this one listens, and then waits for the one after.
+async fn succeed(
+    hub: Arc<Hub>,
+    path: PathBuf,
+    taken: Option<Taken>,
+    listened: oneshot::Receiver<()>,
+    (retire, stop): (CancellationToken, CancellationToken),
+) {
+    if listened.await.is_err() {
+        return;
+    }
+    if let Some(taken) = taken {
+        hub.sockets.close_rest();
+        match tokio::task::spawn_blocking(move || taken.ready()).await {
+            Ok(Ok(())) => tracing::info!("taken over"),
+            Ok(Err(error)) => tracing::warn!(%error, "the process before did not answer"),
+            Err(error) => tracing::error!(%error, "the process before was not told"),
+        }
+    }
+    upgrade::hand_over(hub, path, retire, stop).await;
+}
+
+/// Returns a token that either of two cancels.
+fn either(one: &CancellationToken, other: &CancellationToken) -> CancellationToken {
+    let token = one.child_token();
+    let (both, other) = (token.clone(), other.clone());
+    tokio::spawn(async move {
+        tokio::select! {
+            () = other.cancelled() => both.cancel(),
+            () = both.cancelled() => {}
+        }
+    });
+    token
 }
 
 async fn keep(shared: watch::Sender<Shared>, stop: CancellationToken) {
@@ -176,7 +244,7 @@ async fn join(
         tracing::info!("serves from the kept route table until a manager answers");
         ready.store(true, Ordering::Release);
     }
-    let listener = bind(cluster.feed).await?;
+    let listener = bind(hub, cluster.feed)?;
     let address = listener.local_addr().map_err(IngressError::Listen)?;
     let feeds = feed::serve(Arc::clone(hub), Arc::clone(&trust), listener, stop.clone());
     tokio::spawn(feeds);
@@ -206,8 +274,8 @@ async fn ticks(hub: Arc<Hub>, stop: CancellationToken) {
     }
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, IngressError> {
-    TcpListener::bind(address).await.map_err(|error| {
+fn bind(hub: &Hub, address: SocketAddr) -> Result<TcpListener, IngressError> {
+    listeners::listen(address, &hub.sockets).map_err(|error| {
         let message = format!("cannot listen on {address}: {error}");
         IngressError::Listen(io::Error::new(error.kind(), message))
     })

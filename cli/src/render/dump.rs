@@ -42,6 +42,9 @@ pub struct DumpedEndpoint {
     pub state: String,
     /// Whether others are preferred for the moment.
     pub avoided: bool,
+    /// Whether it was taken out for its bad answers.
+    #[serde(default)]
+    pub ejected: bool,
     /// Why it is in that state.
     pub why: Option<String>,
     /// Requests at it.
@@ -100,6 +103,7 @@ fn places(pool: &DumpedPool) -> String {
 
 fn state(endpoint: &DumpedEndpoint, style: Style) -> Cell {
     let (text, tone) = match endpoint.state.as_str() {
+        "ready" if endpoint.ejected => ("ready, ejected".to_owned(), Tone::Bad),
         "ready" if endpoint.avoided => ("ready, avoided".to_owned(), Tone::Warn),
         "ready" => ("ready".to_owned(), Tone::Good),
         "out" => ("out".to_owned(), Tone::Bad),

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use ballast_lb::config::{Config, RawConfig};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{chain, logging, process, read_config};
@@ -27,7 +28,40 @@ pub fn ingress(global: &Global, args: IngressArgs) -> Result<(), Failure> {
     };
     let mut config = validate(over(file, args)?)?;
     config.log = Some(log);
-    process::run_with(config.threads, |shutdown| run(config, shutdown))
+    let binary = std::env::current_exe()?;
+    process::run_with(config.threads, |shutdown| async move {
+        tokio::spawn(successors(binary));
+        run(config, shutdown).await
+    })
+}
+
+/// Starts a successor at each SIGUSR2: the binary that is at `binary` by then, with the arguments
+/// of this process. It takes over by itself if the configuration names a socket for that.
+async fn successors(binary: PathBuf) {
+    let Ok(mut asked) = signal(SignalKind::user_defined2()) else {
+        return;
+    };
+    while asked.recv().await.is_some() {
+        let arguments = std::env::args_os().skip(1);
+        let spawned = tokio::process::Command::new(&binary)
+            .args(arguments)
+            .spawn();
+        match spawned {
+            Ok(mut child) => {
+                tracing::info!(pid = child.id(), "successor started");
+                // Awaited, so that one that fails is told of and leaves no zombie.
+                tokio::spawn(async move {
+                    if let Ok(status) = child.wait().await {
+                        tracing::warn!(%status, "successor ended");
+                    }
+                });
+            }
+            Err(error) => {
+                let binary = binary.display();
+                tracing::error!(%binary, %error, "no successor started");
+            }
+        }
+    }
 }
 
 pub(super) async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Failure> {

@@ -101,7 +101,17 @@ fn describe_pool(feed: &Feed, pool: &Pool, now: Moment) -> Value {
 fn describe_member(feed: &Feed, member: &Member, said: Option<&Endpoint>, now: Moment) -> Value {
     let backend = &member.backend;
     let latency = backend.latency().unwrap_or_default();
-    let why = said.map(|endpoint| feed.why(endpoint, member.state, now));
+    let ejected = backend.ejected_until(now).map(|until| until.since(now));
+    let why = said.map(|endpoint| {
+        let why = feed.why(endpoint, member.state, now);
+        match ejected {
+            Some(left) => {
+                let left = left.as_millis();
+                format!("{why}; ejected for {left} ms more, for its answers were bad")
+            }
+            None => why,
+        }
+    });
     json!({
         "assignment": backend.assignment.to_string(),
         "node": backend.node.to_string(),
@@ -109,6 +119,8 @@ fn describe_member(feed: &Feed, member: &Member, said: Option<&Endpoint>, now: M
         "state": member.state.name(),
         "why": why,
         "avoided": backend.avoided(now),
+        "ejected": ejected.is_some(),
+        "weight": backend.weight(),
         "in_flight": backend.in_flight(),
         "connections": backend.links.len(),
         "latency_us": u64::try_from(latency.as_micros()).unwrap_or(u64::MAX),

@@ -21,6 +21,7 @@ use crate::admin::LogControl;
 use crate::l7::Timeouts;
 use crate::listeners::Shared;
 use crate::observe::ObserveConfig;
+use crate::upgrade::UpgradeConfig;
 
 mod listen;
 mod observe;
@@ -30,7 +31,7 @@ mod timeouts;
 mod tls;
 
 pub use listen::RawListen;
-pub use observe::{RawAccessLog, RawTraces};
+pub use observe::{RawAccessLog, RawTraces, RawUpgrade};
 pub use route::{RawMatch, RawRoute};
 pub use service::{Check, NO_NODE, RawCheck, RawService};
 pub use timeouts::RawTimeouts;
@@ -103,6 +104,8 @@ pub struct RawConfig {
     pub tls: Option<RawTls>,
     /// How long things may take.
     pub timeouts: RawTimeouts,
+    /// How one process takes over from another.
+    pub upgrade: Option<RawUpgrade>,
     /// A line for each request, or for some.
     pub access_log: Option<RawAccessLog>,
     /// Whether each request gets an id, unless it has one.
@@ -135,6 +138,8 @@ pub struct Config {
     pub zone: Option<String>,
     /// How long things may take.
     pub timeouts: Timeouts,
+    /// How the next process takes over from this one, if it may.
+    pub upgrade: Option<UpgradeConfig>,
     /// What is told of single requests.
     pub observe: ObserveConfig,
     /// The certificates and settings of `listen.https`.
@@ -245,6 +250,7 @@ impl RawConfig {
             threads: threads.transpose()?,
             zone: self.zone.clone(),
             timeouts: self.timeouts(stand_alone),
+            upgrade: self.upgrade.as_ref().map(RawUpgrade::config),
             observe: observe::observe(
                 self.access_log.as_ref(),
                 self.request_id,

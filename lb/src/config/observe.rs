@@ -1,11 +1,14 @@
-//! What is told of single requests: access log, request ids, traces.
+//! How it is operated: upgrades, and what is told of single requests.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use ballast_model::Millis;
 use serde::Deserialize;
 
 use super::ConfigError;
 use crate::observe::{LogConfig, LogTarget, ObserveConfig, TraceConfig};
+use crate::upgrade::UpgradeConfig;
 
 /// A line for each request, or for some.
 #[derive(Debug, Clone, Deserialize, PartialEq)]
@@ -33,6 +36,28 @@ pub struct RawTraces {
     pub sample: Option<f64>,
 }
 
+/// How one process takes over from another.
+#[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct RawUpgrade {
+    /// The Unix socket between the two.
+    pub socket: PathBuf,
+    /// How long connections may take to end in the old process; a minute if not given.
+    #[serde(default)]
+    pub drain: Option<Millis>,
+}
+
+impl RawUpgrade {
+    pub(super) fn config(&self) -> UpgradeConfig {
+        UpgradeConfig {
+            socket: self.socket.clone(),
+            drain: self.drain.map_or(DRAIN, Millis::to_duration),
+        }
+    }
+}
+
+/// The time connections have unless something else is said.
+const DRAIN: Duration = Duration::from_mins(1);
 /// Traces begun unless something else is said.
 const TRACE_SAMPLE: f64 = 0.01;
 

@@ -175,6 +175,11 @@ impl Front {
         }
     }
 
+    /// Lets connections end after their next request.
+    pub fn retire(&self) {
+        self.shutdown.send_replace(true);
+    }
+
     /// Lets connections end after the request they are at.
     pub async fn close(&self) {
         self.shutdown.send_replace(true);

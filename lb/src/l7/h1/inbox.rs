@@ -36,6 +36,8 @@ pub enum Command {
     },
     /// Cut a connection whose endpoint was taken out.
     Cut(Token),
+    /// Accept nothing more, and let connections end after their next request.
+    Retire,
     /// Let connections end after the request they are at, and end with the last one.
     Drain,
     /// End now.

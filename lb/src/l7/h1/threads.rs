@@ -16,6 +16,7 @@ use super::inbox::{Command, Inbox, ListenId};
 use super::worker::Worker;
 use crate::hub::Hub;
 use crate::l7::{Entrance, Timeouts};
+use crate::upgrade::{Kind, Sockets};
 
 /// Connections that wait to be accepted by one thread on one port; past it clients try again.
 const BACKLOG: u32 = 4096;
@@ -94,20 +95,33 @@ impl Threads {
         Ok(threads)
     }
 
-    /// Listens on an address, on every thread.
+    /// Listens on an address, on every thread: with the sockets that a process before has given
+    /// in `sockets`, if it has; copies of all are kept there.
     ///
     /// # Errors
     /// It cannot be bound.
-    pub fn listen(&self, address: SocketAddr, entrance: Entrance) -> io::Result<ListenId> {
-        // Alone first: sockets that share an address would share it with another ingress, too.
-        drop(TcpListener::bind(address)?);
-        let id = ListenId(self.next.fetch_add(1, Ordering::Relaxed));
-        let mut listeners = Vec::new();
-        for _ in &self.inboxes {
+    pub fn listen(
+        &self,
+        address: SocketAddr,
+        entrance: Entrance,
+        sockets: &Sockets,
+    ) -> io::Result<ListenId> {
+        let given = sockets.take(Kind::Tcp, address);
+        let mut listeners: Vec<TcpListener> = given.into_iter().map(TcpListener::from).collect();
+        if listeners.is_empty() {
+            // Alone first: sockets that share an address would share it with another ingress, too.
+            drop(TcpListener::bind(address)?);
+        }
+        while listeners.len() < self.inboxes.len() {
             let listener = listen_reuseport(address, BACKLOG).map_err(io::Error::other)?;
             listeners.push(listener);
         }
-        for (inbox, listener) in self.inboxes.iter().zip(listeners) {
+        let id = ListenId(self.next.fetch_add(1, Ordering::Relaxed));
+        for listener in &listeners {
+            sockets.keep(Kind::Tcp, address, listener)?;
+        }
+        // A process with more threads may have given more sockets: none may be left unserved.
+        for (inbox, listener) in self.inboxes.iter().cycle().zip(listeners) {
             inbox.tell(Command::Listen {
                 id,
                 listener,
@@ -126,6 +140,18 @@ impl Threads {
             // It fails if the thread has ended, and then the socket is closed as well.
             let _ = closed.await;
         }
+    }
+
+    /// Accepts nothing more, and lets connections end after their next request.
+    pub fn retire(&self) {
+        for inbox in &self.inboxes {
+            inbox.tell(Command::Retire);
+        }
+    }
+
+    /// Whether all threads have ended: after the last connection of each.
+    pub fn are_ended(&self) -> bool {
+        self.handles.iter().all(JoinHandle::is_finished)
     }
 
     /// Lets connections end after the request they are at, for `grace` at most. Returns whether all

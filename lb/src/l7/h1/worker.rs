@@ -244,18 +244,25 @@ impl Worker {
                 let _ = done.send(());
             }
             Command::Cut(link) => self.link_gone(io, link, true),
+            Command::Retire => self.retire(io),
             Command::Drain => self.drain(io),
             Command::Stop => self.stopped = true,
         }
     }
 
-    fn drain(&mut self, io: &mut Io) {
+    /// Connections that are idle stay for a while: their clients may just be using them.
+    fn retire(&mut self, io: &mut Io) {
         self.core.draining = true;
         for listener in &mut self.listeners {
             if let Some(token) = listener.token.take() {
                 io.close(token);
             }
         }
+        self.end_drain(io);
+    }
+
+    fn drain(&mut self, io: &mut Io) {
+        self.retire(io);
         let clients = self.clients.iter().flatten();
         let tokens: Vec<Token> = clients.map(|client| client.token).collect();
         for token in tokens {
