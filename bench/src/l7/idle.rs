@@ -25,7 +25,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// For memory that is given back when idle.
 const SETTLED: Duration = Duration::from_secs(1);
 /// How long a generator holds its connections, and how often it asks meanwhile, in all.
-const HOLD: Duration = Duration::from_secs(5);
+const HOLD: Duration = Duration::from_secs(4);
 const HOLD_RATE: f64 = 200.0;
 
 pub(super) fn run(bench: &mut Bench, rig: &Rig<'_>) -> Result<()> {

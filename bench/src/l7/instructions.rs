@@ -19,7 +19,7 @@ use crate::target::Sink;
 
 pub(super) const CASE: &str = "instructions";
 /// How many requests the two runs make: enough that what is rare shows, and few for callgrind.
-const COUNTS: [u64; 2] = [500, 3000];
+const COUNTS: [u64; 2] = [200, 1200];
 /// Connections that ask in turn.
 const CONNECTIONS: usize = 8;
 /// The goal, instructions.

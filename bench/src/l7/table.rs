@@ -15,7 +15,7 @@ pub(super) const CASE: &str = "10,000 services of 10 endpoints";
 const SERVICES: usize = 10_000;
 const ENDPOINTS: usize = 10;
 const ROUNDS: usize = 5;
-const RUN: Duration = Duration::from_secs(2);
+const RUN: Duration = Duration::from_millis(1500);
 const CONNECTIONS: usize = 64;
 /// Goal for the cost of a request beside that with one service.
 const GOAL: f64 = 1.05;

@@ -13,7 +13,7 @@ use crate::peers::{Entry, Generator, Load, Proxy};
 
 const ROUNDS: usize = 5;
 /// How long each proxy is driven in each round.
-const RUN: Duration = Duration::from_secs(2);
+const RUN: Duration = Duration::from_millis(1500);
 /// The case that says what half of a load is, and whose.
 const FULL: (&str, &str) = (CASES[0].name, "nginx");
 

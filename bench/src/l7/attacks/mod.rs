@@ -21,7 +21,7 @@ pub(super) const CASE: &str = "attacks";
 /// Who is attacked.
 const SUBJECTS: [&str; 3] = ["ballast", "nginx", "haproxy"];
 /// How long each attack lasts.
-const RUN: Duration = Duration::from_millis(2500);
+const RUN: Duration = Duration::from_secs(2);
 /// What others ask for meanwhile.
 const RATE: f64 = 1000.0;
 const CONNECTIONS: usize = 16;
