@@ -1,7 +1,7 @@
 //! Sees endpoints that stall: requests in flight, no bytes, peers answering.
 //!
-//! One task looks at every endpoint that has something in flight, every [`LOOK`]; while nothing is
-//! in flight anywhere it sleeps. So a hung program is found within tens of milliseconds of its
+//! One task looks at every pool that has something in flight, every [`LOOK`]; while nothing is in
+//! flight anywhere it sleeps. So a hung program is found within tens of milliseconds of its
 //! traffic, and nothing is paid per request but a stored moment.
 
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use ballast_model::Protocol;
 use tokio_util::sync::CancellationToken;
 
 use crate::hub::Hub;
+use crate::policy::PoolState;
 use crate::table::{Backend, Moment, Pool};
 
 /// Between two looks.
@@ -39,6 +40,8 @@ const STRAIN_MAX: Duration = Duration::from_millis(20);
 /// Watches until `stop`.
 pub async fn watch(hub: Arc<Hub>, stop: CancellationToken) {
     let mut strain = Duration::ZERO;
+    let busy = Arc::clone(hub.feed().busy());
+    let mut watched: Vec<Arc<PoolState>> = Vec::new();
     loop {
         if !hub.is_active() {
             tokio::select! {
@@ -57,12 +60,27 @@ pub async fn watch(hub: Arc<Hub>, stop: CancellationToken) {
             .max(strain.saturating_sub(strain / STRAIN_DECAY));
         let table = hub.table();
         let now = hub.now();
-        for pool in &table.pools {
-            for (backend, timeout) in stalled(pool, now, strain * STRAIN_FACTOR) {
+        watched.extend(busy.take());
+        watched.retain(|state| {
+            let pool = state.key().and_then(|key| table.pool(key));
+            let stalled = pool.map(|pool| stalled(pool, now, strain * STRAIN_FACTOR));
+            for (backend, timeout) in stalled.into_iter().flatten() {
                 hub.ask_probe(backend, timeout);
             }
-        }
+            let has_requests = || pool.is_some_and(|pool| is_busy(pool));
+            if has_requests() {
+                return true;
+            }
+            state.idled();
+            // One may have begun just before: then nobody lists the pool but this.
+            has_requests() && state.relist()
+        });
     }
+}
+
+/// Whether a pool has anything in flight.
+fn is_busy(pool: &Pool) -> bool {
+    pool.open().iter().any(|backend| backend.in_flight() > 0)
 }
 
 /// Returns those that stall, and how long a probe of each may take. Connections of other protocols

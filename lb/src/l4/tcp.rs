@@ -8,7 +8,7 @@ use tokio::io::copy_bidirectional_with_sizes;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::hub::Hub;
+use crate::hub::{Hub, random_bits};
 use crate::l7::Timeouts;
 use crate::l7::dial::{Cancel, connect};
 use crate::policy::Outcome;
@@ -31,10 +31,19 @@ pub async fn serve(hub: Arc<Hub>, timeouts: Timeouts, client: TcpStream, port: u
     let stats = Arc::clone(&pool.stats);
     let begun = Instant::now();
     let deadline = begun + pool.hold(timeouts.hold);
+    let affinity = client
+        .peer_addr()
+        .map(|peer| super::affinity(&pool, peer.ip()));
+    let affinity = affinity.unwrap_or_default();
     let mut pool = pool;
     let mut tried: Vec<Arc<Backend>> = Vec::new();
     for attempt in 0..pool.attempts() {
-        let Ok(flight) = hub.begin(&mut pool, &mut tried, deadline).await else {
+        let backoff = pool.backoff(attempt, random_bits());
+        if !backoff.is_zero() {
+            tokio::time::sleep(backoff).await;
+        }
+        let begun = hub.begin_for(affinity, &mut pool, &mut tried, deadline);
+        let Ok(flight) = begun.await else {
             break;
         };
         if attempt > 0 {
@@ -44,6 +53,7 @@ pub async fn serve(hub: Arc<Hub>, timeouts: Timeouts, client: TcpStream, port: u
         let epoch = backend.links.epoch();
         match connect(&backend.links, epoch, backend.address, timeouts.connect).await {
             Ok(upstream) => {
+                flight.is_well();
                 relay(&flight, epoch, client, upstream).await;
                 return;
             }

@@ -62,8 +62,9 @@ async fn open(
         return None;
     }
     let mut pool = hub.table().published(port).cloned()?;
+    let affinity = super::affinity(&pool, client.ip());
     let flight = hub
-        .begin(&mut pool, &mut Vec::new(), Instant::now())
+        .begin_for(affinity, &mut pool, &mut Vec::new(), Instant::now())
         .await
         .ok()?;
     let address = flight.backend().address;

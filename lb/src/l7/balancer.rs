@@ -129,6 +129,10 @@ impl Balancer {
         let pool = request.pool.as_mut().ok_or(Refused::NoEndpoint)?;
         let deadline = request.begun + pool.hold(request.timeouts.hold);
         let affinity = request.way.affinity;
+        let backoff = pool.backoff(request.attempts, random_bits());
+        if !backoff.is_zero() {
+            tokio::time::sleep(backoff).await;
+        }
         let begun = self
             .hub
             .begin_for(affinity, pool, &mut request.tried, deadline);

@@ -6,6 +6,7 @@
 //! [`Outcome`] and judges. All of it is given the time and the random bits.
 
 mod budget;
+mod busy;
 mod choice;
 mod draw;
 mod ejection;
@@ -19,6 +20,7 @@ mod turns;
 mod want;
 
 pub use budget::RetryBudget;
+pub use busy::Busy;
 pub(crate) use choice::{Chooser, Context, Member};
 pub use ejection::{Cause, Outlier};
 pub(crate) use latency::PeakLatency;

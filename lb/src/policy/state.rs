@@ -7,12 +7,15 @@ use arc_swap::ArcSwap;
 use ballast_model::{BalancePolicy, EjectionSpec};
 
 use super::maglev::{Maglev, Named};
-use super::{RetryBudget, Settings};
-use crate::table::{Backend, Gate, Moment};
+use super::{Busy, RetryBudget, Settings};
+use crate::table::{Backend, Gate, Moment, PoolKey};
 
 /// The state of a pool across tables; see the module.
 #[derive(Debug, Default)]
 pub struct PoolState {
+    /// Whose it is, and who is told when requests come; none in tests.
+    watched: Option<(PoolKey, Arc<Busy>)>,
+    listed: AtomicBool,
     settings: ArcSwap<Settings>,
     /// What is left of the retries.
     pub budget: RetryBudget,
@@ -59,6 +62,52 @@ impl PoolState {
             settings: ArcSwap::from_pointee(settings),
             ..Self::default()
         })
+    }
+
+    /// The same for a pool that is watched over while it has requests.
+    pub fn watched(key: PoolKey, busy: Arc<Busy>, settings: Settings) -> Arc<Self> {
+        Arc::new(Self {
+            watched: Some((key, busy)),
+            peaks: AtomicBool::new(settings.policy == BalancePolicy::PeakEwma),
+            settings: ArcSwap::from_pointee(settings),
+            ..Self::default()
+        })
+    }
+
+    /// Returns whose it is.
+    pub fn key(&self) -> Option<&PoolKey> {
+        self.watched.as_ref().map(|(key, _)| key)
+    }
+
+    /// A request has begun.
+    pub(crate) fn began(self: &Arc<Self>) {
+        // SeqCst, with `idled`, and with the count of requests in flight: either this sees that
+        // the pool is not listed any more, or whoever took it off the list sees the request.
+        if !self.listed.load(Ordering::SeqCst) {
+            self.list();
+        }
+    }
+
+    #[cold]
+    fn list(self: &Arc<Self>) {
+        if let Some((_, busy)) = &self.watched
+            && !self.listed.swap(true, Ordering::SeqCst)
+        {
+            busy.add(Arc::clone(self));
+        }
+    }
+
+    /// Takes it off the list of the busy: the next request puts it there again. Whoever calls this
+    /// looks once more, afterwards, whether anything is in flight.
+    pub fn idled(&self) {
+        // SeqCst: see `began`.
+        self.listed.store(false, Ordering::SeqCst);
+    }
+
+    /// Puts it on the list again without adding it there: whoever called [`PoolState::idled`] still
+    /// has it. `false` if another request has added it meanwhile.
+    pub fn relist(&self) -> bool {
+        !self.listed.swap(true, Ordering::SeqCst)
     }
 
     /// Returns the settings that count now.

@@ -38,7 +38,7 @@ fn hash_key(key: &HashKey, request: &RequestView<'_>) -> Option<u64> {
 
 /// The address that stands for a client: of IPv6 the network of 64 bits, since one client has all
 /// of it.
-pub(super) fn client_bytes(client: IpAddr) -> [u8; 8] {
+pub fn client_bytes(client: IpAddr) -> [u8; 8] {
     match client.to_canonical() {
         IpAddr::V4(v4) => {
             let [a, b, c, d] = v4.octets();

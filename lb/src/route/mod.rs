@@ -31,6 +31,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use edits::Edits;
+pub(crate) use key::client_bytes;
 pub use routing::Routing;
 pub use rule::Route;
 

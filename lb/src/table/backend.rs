@@ -76,6 +76,11 @@ impl InFlight {
         self
     }
 
+    /// Notes that the endpoint does what it is asked, long before the end: a connection was made.
+    pub fn is_well(&self) {
+        self.backend.outlier.succeeded();
+    }
+
     /// Ends it and lets the endpoint be judged by how it went. `latency` is that of the response's
     /// head, unless [`Backend::responded`] was told it when it came.
     pub fn ended(self, outcome: Outcome, latency: Option<Duration>, now: Moment) {

@@ -37,6 +37,7 @@ use ballast_wire::feed::EndpointHealth;
 use build::{Before, of_service};
 
 use super::{Backend, Gate, Member, MemberState, Moment, Pool, RouteTable};
+use crate::policy::Busy;
 
 /// How often [`Feed::tick`] is called.
 pub const TICK: Duration = Duration::from_millis(25);
@@ -135,6 +136,8 @@ pub struct Feed {
     table: Arc<RouteTable>,
     sessions: u64,
     ticked: Option<Moment>,
+    /// Pools with requests, for the watch over stalls.
+    busy: Arc<Busy>,
     /// Where this ingress is, if it was told.
     zone: Option<String>,
 }
@@ -143,6 +146,11 @@ impl Feed {
     /// Makes an empty one.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Returns the list of pools that have requests.
+    pub fn busy(&self) -> &Arc<Busy> {
+        &self.busy
     }
 
     /// Says where this ingress is: for tables made from now on.

@@ -240,6 +240,9 @@ impl Pool {
         let begun = chosen
             .and_then(|backend| backend.try_begin_within(limits.endpoint_requests, want.now))
             .map_or_else(|| self.begin_at_any(&context), Ok);
+        if begun.is_ok() {
+            self.state.began();
+        }
         match begun {
             Ok(flight) if self.counts => Ok(flight.counted()),
             Err(refused) if self.counts => {

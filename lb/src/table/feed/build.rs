@@ -74,7 +74,18 @@ impl Feed {
         let stats = stats.unwrap_or_default();
         for port in &table.ports {
             let before = own.iter().find(|pool| *pool.key.port == *port.name);
-            let state = governor(before.map(|pool| Arc::clone(pool.state())), port);
+            let key = PoolKey {
+                service: table.service,
+                port: port.name.as_str().into(),
+            };
+            let settings = port.balance.as_ref().map(Settings::from);
+            let settings = settings.unwrap_or_default();
+            let state = if let Some(before) = before {
+                before.state().set(&settings);
+                Arc::clone(before.state())
+            } else {
+                PoolState::watched(key.clone(), Arc::clone(&self.busy), settings)
+            };
             let mut live = LiveBackends::of(before);
             let states = self.states(&port.endpoints, fails_open(port));
             let members = port.endpoints.iter().zip(states);
@@ -88,10 +99,6 @@ impl Feed {
                 }
             });
             let members = members.collect();
-            let key = PoolKey {
-                service: table.service,
-                port: port.name.as_str().into(),
-            };
             let pool = Pool::of(state, key, Arc::clone(&name), port.protocol, members)
                 .counting(Arc::clone(&stats));
             set_gates(&pool, &[], effects);
@@ -166,19 +173,6 @@ fn has_same_shape(a: &ServiceTable, b: &ServiceTable) -> bool {
             == (&b.name, b.protocol, b.published, &b.routes)
     };
     a.name == b.name && a.ports.len() == b.ports.len() && a.ports.iter().zip(&b.ports).all(same)
-}
-
-/// Returns a pool's state: the one before it with the settings that count now.
-fn governor(before: Option<Arc<PoolState>>, port: &PortTable) -> Arc<PoolState> {
-    let settings = port.balance.as_ref().map(Settings::from);
-    let settings = settings.unwrap_or_default();
-    match before {
-        Some(state) => {
-            state.set(&settings);
-            state
-        }
-        None => PoolState::new(settings),
-    }
 }
 
 /// Finds the services that routes name.

@@ -77,6 +77,8 @@ fn leads(table: &RouteTable) -> Vec<Option<u64>> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
     #[test]
     fn prop_table_of_updates_is_the_table_of_a_snapshot(
         steps in prop::collection::vec(
