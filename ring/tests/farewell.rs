@@ -59,11 +59,11 @@ on_both! {
         let mut ring = ring(&options);
         let mut log = Log::default();
         let (token, mut outside) = pair(&mut ring);
-        outside.write_all(&[7; 100_000]).expect("there is room");
+        outside.write_all(&vec![7; 100_000]).expect("there is room");
         assert!(ring.io().send(token, b"413"));
         ring.io().close_sent(token);
         idle(&mut ring, &mut log);
-        outside.write_all(&[8; 100_000]).expect("is read and forgotten");
+        outside.write_all(&vec![8; 100_000]).expect("is read and forgotten");
         outside.shutdown(Shutdown::Write).expect("a socket");
         let mut all = Vec::new();
         outside.read_to_end(&mut all).expect("ends with a FIN");

@@ -59,6 +59,24 @@ enum Operation {
     Detach(usize),
 }
 
+impl Operation {
+    fn which(&self) -> usize {
+        match *self {
+            Operation::Receive(which)
+            | Operation::Expect(which)
+            | Operation::Pause(which)
+            | Operation::Send(which, _)
+            | Operation::SendVec(which, _)
+            | Operation::Forward(which, _)
+            | Operation::Shutdown(which)
+            | Operation::Close(which)
+            | Operation::CloseSent(which)
+            | Operation::Reset(which)
+            | Operation::Detach(which) => which,
+        }
+    }
+}
+
 /// What the other side does.
 #[derive(Clone, Debug)]
 enum Outside {
@@ -212,18 +230,7 @@ impl World {
         if count == 0 {
             return;
         }
-        let &(Operation::Receive(which)
-        | Operation::Expect(which)
-        | Operation::Pause(which)
-        | Operation::Send(which, _)
-        | Operation::SendVec(which, _)
-        | Operation::Forward(which, _)
-        | Operation::Shutdown(which)
-        | Operation::Close(which)
-        | Operation::CloseSent(which)
-        | Operation::Reset(which)
-        | Operation::Detach(which)) = operation;
-        let number = which % count;
+        let number = operation.which() % count;
         let peer = &mut self.peers[number];
         let Some(token) = peer.token else {
             return;
@@ -260,32 +267,33 @@ impl World {
                 io.shutdown(token);
                 peer.shut = true;
             }
-            Operation::Close(_) => {
-                io.close(token);
-                peer.broken = true;
-                self.gone(number);
-            }
-            Operation::CloseSent(_) => {
-                io.close_sent(token);
-                (peer.shut, peer.farewell) = (true, true);
-                self.gone(number);
-                assert!(!io.send(token, b"stale"));
-                return;
-            }
-            Operation::Reset(_) => {
-                io.reset(token);
-                peer.broken = true;
-                self.gone(number);
-            }
             Operation::Detach(_) => {
                 io.detach(token);
                 peer.detaching = true;
             }
+            Operation::Close(_) | Operation::CloseSent(_) | Operation::Reset(_) => {
+                self.end(io, operation, number, token);
+            }
         }
-        if self.peers[number].token.is_none() {
-            assert!(!io.send(token, b"stale"));
+    }
+
+    /// Ends what the ring has of a connection.
+    fn end(&mut self, io: &mut Io, operation: &Operation, number: usize, token: Token) {
+        let peer = &mut self.peers[number];
+        if matches!(operation, Operation::CloseSent(_)) {
+            io.close_sent(token);
+            (peer.shut, peer.farewell) = (true, true);
+        } else {
+            if matches!(operation, Operation::Reset(_)) {
+                io.reset(token);
+            } else {
+                io.close(token);
+            }
+            peer.broken = true;
             assert_eq!(io.unsent(token), 0);
         }
+        self.gone(number);
+        assert!(!io.send(token, b"stale"));
     }
 
     fn sent(peer: &mut Peer, queued: bool, size: usize) {

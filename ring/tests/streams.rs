@@ -246,7 +246,7 @@ on_both! {
             // Without a hint the first ones come in small pieces.
             until(&mut ring, &mut log, |_, log| {
                 if log.bytes(token).len() == written {
-                    outside.write_all(&[7; 60_000]).expect("there is room");
+                    outside.write_all(&vec![7; 60_000]).expect("there is room");
                     written += 60_000;
                 }
                 log.count(|event| matches!(event, Event::Received(_, data) if data.len() > 20_000)) > 0
