@@ -159,6 +159,19 @@ async fn persist_once(hub: &Hub, data_dir: &Path, kept: &mut Option<Generation>)
     }
 }
 
+/// Keeps the route table with the health that is known now, for a process that takes over. Blocks.
+pub fn keep_live(hub: &Hub, data_dir: &Path) -> std::io::Result<()> {
+    let (generation, services) = hub.feed().live_snapshot();
+    if generation == Generation(0) {
+        return Ok(());
+    }
+    let snapshot = ManagerToIngress::Snapshot {
+        generation,
+        services,
+    };
+    write(data_dir, &snapshot)
+}
+
 /// Whole or not at all. Not synced to the disk: after a power cut a manager sends it anew.
 fn write(dir: &Path, snapshot: &ManagerToIngress) -> std::io::Result<()> {
     let bytes = ballast_wire::to_bytes(snapshot).map_err(std::io::Error::other)?;

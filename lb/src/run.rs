@@ -140,7 +140,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Ingr
     let (listening, listened) = oneshot::channel();
     if let Some(upgrade) = config.upgrade.clone() {
         let (hub, tokens) = (Arc::clone(&hub), (retire.clone(), stop.clone()));
-        tokio::spawn(succeed(hub, upgrade.socket, taken, listened, tokens));
+        let data_dir = match &config.mode {
+            Mode::Cluster(cluster) => Some(cluster.data_dir.clone()),
+            Mode::StandAlone(_) => None,
+        };
+        let paths = (upgrade.socket, data_dir);
+        tokio::spawn(succeed(hub, paths, taken, listened, tokens));
     }
     let end = End {
         stop,
@@ -172,7 +177,7 @@ async fn take_over(hub: &Arc<Hub>, config: &Config) -> Result<Option<Taken>, Ing
 /// Tells the process before to retire once this one listens, and then waits for the one after.
 async fn succeed(
     hub: Arc<Hub>,
-    path: PathBuf,
+    (path, data_dir): (PathBuf, Option<PathBuf>),
     taken: Option<Taken>,
     listened: oneshot::Receiver<()>,
     (retire, stop): (CancellationToken, CancellationToken),
@@ -188,7 +193,7 @@ async fn succeed(
             Err(error) => tracing::error!(%error, "the process before was not told"),
         }
     }
-    upgrade::hand_over(hub, path, retire, stop).await;
+    upgrade::hand_over(hub, path, data_dir, retire, stop).await;
 }
 
 /// Returns a token that either of two cancels.

@@ -254,26 +254,42 @@ impl Ingress {
             dir,
             stop: CancellationToken::new(),
         };
-        let raw = RawConfig {
-            manager: vec![manager.to_string()],
-            name: Some("front".to_owned()),
-            listen: ballast_lb::config::RawListen {
-                http: Some(ingress.http),
-                https: None,
-            },
-            bind: Some([127, 0, 0, 1].into()),
-            feed: Some(ingress.feed),
-            data_dir: Some(ingress.dir.path().to_owned()),
-            admin: Some(ingress.admin.to_string()),
-            ..RawConfig::default()
-        };
-        let config = raw.validate().expect("is valid");
-        tokio::spawn(ballast_lb::run(config, ingress.stop.clone()));
+        tokio::spawn(ingress.run(manager));
         until("it listens", || async {
             TcpStream::connect(ingress.http).await.is_ok()
         })
         .await;
         ingress
+    }
+
+    /// Runs a process of it; the second one takes over from the first.
+    fn run(
+        &self,
+        manager: SocketAddr,
+    ) -> impl Future<Output = Result<(), ballast_lb::IngressError>> + Send + 'static {
+        let raw = RawConfig {
+            manager: vec![manager.to_string()],
+            name: Some("front".to_owned()),
+            listen: ballast_lb::config::RawListen {
+                http: Some(self.http),
+                https: None,
+            },
+            bind: Some([127, 0, 0, 1].into()),
+            feed: Some(self.feed),
+            data_dir: Some(self.dir.path().to_owned()),
+            admin: Some(self.admin.to_string()),
+            upgrade: Some(ballast_lb::config::RawUpgrade {
+                socket: self.upgrade_socket(),
+                drain: None,
+            }),
+            ..RawConfig::default()
+        };
+        let config = raw.validate().expect("is valid");
+        ballast_lb::run(config, self.stop.clone())
+    }
+
+    fn upgrade_socket(&self) -> std::path::PathBuf {
+        self.dir.path().join("upgrade.sock")
     }
 
     async fn admin(&self, path: &str) -> String {
@@ -747,4 +763,37 @@ async fn udp_port_is_relayed() {
         }
     }
     drop(ingress);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn process_that_takes_over_serves_before_anybody_has_spoken_to_it() {
+    let backend = Backend::start("one", &[Mode::Answer]).await;
+    let (cluster, manager, ingress, mut agent) = all(&[&backend]).await;
+    until("it can be taken over", || async {
+        ingress.upgrade_socket().exists()
+    })
+    .await;
+    let mut client = Client::connect(ingress.http).await;
+    // Nor has a manager: the health that agents told the first process is all there is.
+    manager.stop.cancel();
+    let second = tokio::spawn(ingress.run(manager.address));
+    // The first process ends the agent's link once the second one serves.
+    until("the agent has to connect anew", || {
+        let closed = agent.out.is_closed();
+        let heard = agent.heard.try_recv();
+        async move { closed || heard == Err(mpsc::error::TryRecvError::Disconnected) }
+    })
+    .await;
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let answer = client.receive().await.expect("is answered by the first");
+    assert_eq!(answer.status, 200);
+    for _ in 0..20 {
+        let answer = request(ingress.http, "GET", "after", "").await;
+        assert_eq!(answer.expect("answers").status, 200);
+    }
+    let mut agent = Agent::connect(&cluster, 1, ingress.feed).await;
+    agent.sync(&[1]).await;
+    ingress.until_states(&["ready"]).await;
+    ingress.stop.cancel();
+    second.await.expect("no panic").expect("ends well");
 }

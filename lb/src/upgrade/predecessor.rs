@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::channel::{Channel, DESCRIPTORS, Message, listen};
 use crate::hub::Hub;
+use crate::manager;
 
 /// How long a successor may take from getting the sockets to serving: it may have to wait for its
 /// first table.
@@ -18,10 +19,12 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// Pause after a failed accept.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Waits for a successor until `stop`; cancels `retire` when one serves.
+/// Waits for a successor until `stop`; cancels `retire` when one serves. The successor finds the
+/// newest table in `data_dir`, if there is one.
 pub async fn hand_over(
     hub: Arc<Hub>,
     path: PathBuf,
+    data_dir: Option<PathBuf>,
     retire: CancellationToken,
     stop: CancellationToken,
 ) {
@@ -38,9 +41,11 @@ pub async fn hand_over(
             accepted = listener.accept() => accepted,
             () = stop.cancelled() => break,
         };
-        let sockets = Arc::clone(&hub);
+        let (hub, data_dir) = (Arc::clone(&hub), data_dir.clone());
         let handed = match accepted {
-            Ok((socket, _)) => tokio::task::spawn_blocking(move || hand(&sockets, socket)).await,
+            Ok((socket, _)) => {
+                tokio::task::spawn_blocking(move || hand(&hub, data_dir.as_deref(), socket)).await
+            }
             Err(error) => Ok(Err(error)),
         };
         match handed {
@@ -76,9 +81,14 @@ fn remove(path: &Path) {
 }
 
 /// Passes everything on, and waits until the successor serves.
-fn hand(hub: &Hub, socket: UnixStream) -> io::Result<Channel> {
+fn hand(hub: &Hub, data_dir: Option<&Path>, socket: UnixStream) -> io::Result<Channel> {
     let channel = Channel::new(socket.into_std()?, PATIENCE)?;
     expect(&channel, &Message::Take)?;
+    if let Some(dir) = data_dir
+        && let Err(error) = manager::keep_live(hub, dir)
+    {
+        tracing::warn!(%error, "route table not kept, the successor has an older one");
+    }
     let copies = hub.sockets.copies()?;
     let mut batches = copies.chunks(DESCRIPTORS).peekable();
     if batches.peek().is_none() {
@@ -138,7 +148,13 @@ mod tests {
             kept.expect("has descriptors");
         }
         let (retire, stop) = (CancellationToken::new(), CancellationToken::new());
-        let waiting = hand_over(Arc::clone(&hub), path.clone(), retire.clone(), stop.clone());
+        let waiting = hand_over(
+            Arc::clone(&hub),
+            path.clone(),
+            None,
+            retire.clone(),
+            stop.clone(),
+        );
         let waiting = tokio::spawn(waiting);
         let successor = Hub::new();
         let take = || {

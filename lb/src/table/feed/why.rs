@@ -1,6 +1,6 @@
 //! Why an endpoint takes requests or does not, for people.
 
-use ballast_model::{Endpoint, Health, NodeId, PortTable};
+use ballast_model::{Endpoint, Generation, Health, NodeId, PortTable, ServiceTable};
 
 use super::Feed;
 use crate::table::{MemberState, Moment, PoolKey};
@@ -13,6 +13,17 @@ impl Feed {
     pub fn port(&self, key: &PoolKey) -> Option<&PortTable> {
         let service = self.services.get(&key.service)?;
         service.ports.iter().find(|port| *port.name == *key.port)
+    }
+
+    /// Returns what the manager said last, with the health that its agents said since: for a
+    /// process that takes over, and has heard no agent yet.
+    pub fn live_snapshot(&self) -> (Generation, Vec<ServiceTable>) {
+        let (generation, mut services) = self.snapshot_of();
+        let ports = services.iter_mut().flat_map(|service| &mut service.ports);
+        for endpoint in ports.flat_map(|port| &mut port.endpoints) {
+            endpoint.health = self.known(endpoint).0;
+        }
+        (generation, services)
     }
 
     /// Returns what is known of an endpoint, as a reason for its state.
