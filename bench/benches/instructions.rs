@@ -8,6 +8,9 @@
 use std::hint::black_box;
 use std::process::ExitCode;
 
+use ballast_http1::{
+    BodyLength, BodyReader, Limits, RequestKind, Scratch, parse_request, parse_response,
+};
 use ballast_lb::policy::Want;
 use ballast_lb::route::{Decision, RequestView};
 use ballast_lb::table::{Feed, Moment, Session};
@@ -28,11 +31,14 @@ use rand::rngs::StdRng;
 /// A case: its name, and what does it that often and returns something that depends on all of it.
 type Case = (&'static str, fn(u64) -> u64);
 
-const CASES: [Case; 4] = [
+const CASES: [Case; 7] = [
     ("scheduler/place-and-free/1000x10000", placement),
     ("lb/route-and-pick/100x10", request),
     ("lb/table-update/100x10", table_update),
     ("loadgen/request", loadgen_request),
+    ("http1/request/5-fields", http1_request),
+    ("http1/answer/5-fields", http1_answer),
+    ("http1/chunked/16-chunks", http1_chunked),
 ];
 
 fn main() -> ExitCode {
@@ -246,4 +252,56 @@ fn loadgen_request(count: u64) -> u64 {
         hash = hash.rotate_left(5) ^ bytes.len() as u64;
     }
     hash ^ recorder.counts().done
+}
+
+/// A client's head read, and its fields copied for the endpoint.
+fn http1_request(count: u64) -> u64 {
+    const HEAD: &[u8] = b"GET /a/path?and=a&query HTTP/1.1\r\nHost: example.test:8080\r\n\
+        User-Agent: Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101\r\nAccept: */*\r\n\
+        Connection: keep-alive\r\nCookie: session=0123456789abcdef; theme=dark\r\n\r\n";
+    let (mut scratch, limits) = (Scratch::default(), Limits::default());
+    let mut out = Vec::with_capacity(HEAD.len());
+    let mut read = |number: u64| {
+        let request = parse_request(black_box(HEAD), &mut scratch, &limits);
+        let request = request.expect("well-formed").expect("whole");
+        out.clear();
+        request
+            .fields()
+            .copy_kept(&mut out, |field| !field.hop_by_hop);
+        number ^ out.len() as u64 ^ request.host().len() as u64
+    };
+    (0..count).fold(0, |hash, number| hash.rotate_left(5) ^ read(number))
+}
+
+/// An endpoint's head read.
+fn http1_answer(count: u64) -> u64 {
+    const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nServer: hello\r\n\
+        Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: application/octet-stream\r\n\
+        Content-Length: 128\r\nConnection: keep-alive\r\n\r\n";
+    let (mut scratch, limits) = (Scratch::default(), Limits::default());
+    let kind = RequestKind::Other;
+    let mut read = |number: u64| {
+        let answer = parse_response(black_box(HEAD), &mut scratch, kind, &limits);
+        let answer = answer.expect("well-formed").expect("whole");
+        number ^ u64::from(answer.status()) ^ answer.head_len() as u64
+    };
+    (0..count).fold(0, |hash, number| hash.rotate_left(5) ^ read(number))
+}
+
+/// A body of 16 chunks followed to its end.
+fn http1_chunked(count: u64) -> u64 {
+    let mut body = Vec::new();
+    for _ in 0..16 {
+        body.extend_from_slice(b"400\r\n");
+        body.extend_from_slice(&[b'x'; 1024]);
+        body.extend_from_slice(b"\r\n");
+    }
+    body.extend_from_slice(b"0\r\n\r\n");
+    let limits = Limits::default();
+    let follow = |number: u64| {
+        let mut reader = BodyReader::new(BodyLength::Chunked);
+        let skimmed = reader.skim(black_box(&body), &limits).expect("a body");
+        number ^ skimmed.payload as u64 ^ u64::from(skimmed.done)
+    };
+    (0..count).fold(0, |hash, number| hash.rotate_left(5) ^ follow(number))
 }

@@ -162,11 +162,7 @@ fn whole<'a>(
     };
     let upgrade = match facts.upgrade {
         Some(number) if facts.wants_upgrade && is_11 => {
-            let value = value(number);
-            if !value.is_ascii() || value.is_empty() {
-                return refuse(Rule::FieldValue, at(number));
-            }
-            Some(ascii(value))
+            upgrade(value(number), at(number))?.filter(|protocols| !speaks_for_us(protocols))
         }
         _ => None,
     };
@@ -181,6 +177,27 @@ fn whole<'a>(
         expects_continue,
         upgrade,
         head_len,
+    })
+}
+
+/// Reads an Upgrade field, which is text.
+pub(crate) fn upgrade(value: &[u8], at: usize) -> Step<Option<&str>> {
+    if value.is_empty() || !value.is_ascii() {
+        return refuse(Rule::FieldValue, at);
+    }
+    Ok(Some(ascii(value)))
+}
+
+/// Whether one of these protocols carries HTTP requests itself, or hides them. Behind an upgrade to
+/// it that a proxy passes on, requests reach the endpoint that the proxy never sees.
+fn speaks_for_us(protocols: &str) -> bool {
+    let mut protocols = protocols.split(',').map(str::trim);
+    protocols.any(|protocol| {
+        let name = protocol.split('/').next().unwrap_or_default();
+        let hidden = ["h2c", "h2", "h3", "http", "tls"];
+        hidden
+            .iter()
+            .any(|hidden| name.eq_ignore_ascii_case(hidden))
     })
 }
 
@@ -259,7 +276,8 @@ impl<'a> Request<'a> {
     }
 
     /// The protocols that the client would rather speak: the Upgrade field, if Connection names it,
-    /// too.
+    /// too. None if there is HTTP or TLS among them (`h2c`, `TLS/1.0`): nobody has to agree to an
+    /// upgrade, and through that one requests would pass unseen.
     pub fn upgrade(&self) -> Option<&'a str> {
         self.upgrade
     }

@@ -7,7 +7,7 @@ use crate::known::KnownField;
 use crate::limits::Limits;
 use crate::method::{Method, Version};
 use crate::refusal::{Refusal, Rule};
-use crate::request::{ascii, version};
+use crate::request::{upgrade, version};
 use crate::scan;
 
 /// What an answer's body depends on: the request that it answers.
@@ -146,11 +146,8 @@ fn whole<'a>(
         && !matches!(framed, BodyLength::UntilClose | BodyLength::Length(0));
     let upgrade = match facts.upgrade {
         Some(number) if facts.wants_upgrade && is_11 => {
-            let value = fields.slots[number].value(fields.bytes);
-            if !value.is_ascii() || value.is_empty() {
-                return refuse(Rule::FieldValue, fields.slots[number].value);
-            }
-            Some(ascii(value))
+            let slot = &fields.slots[number];
+            upgrade(slot.value(fields.bytes), slot.value)?
         }
         _ => None,
     };

@@ -437,6 +437,14 @@ fn an_upgrade_is_one_that_connection_names() {
         upgrade("GET / HTTP/1.1\r\nhost: a\r\nupgrade: h2c\r\n\r\n"),
         None
     );
+    for hidden in ["h2c", "H2C", "websocket, h2c", "TLS/1.0", "HTTP/2.0", "tls"] {
+        let fields = format!("host: a\r\nconnection: upgrade\r\nupgrade: {hidden}\r\n\r\n");
+        assert_eq!(
+            upgrade(&format!("GET / HTTP/1.1\r\n{fields}")),
+            None,
+            "{hidden}"
+        );
+    }
     let twice = with("upgrade: a\r\nupgrade: b\r\n");
     assert_eq!(verdict(&twice), Err(Rule::FieldTwice));
 }
