@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use ballast_http1::{
-    BodyLength, BodyReader, Method, Refusal, Request, Version, is_http2_preface, parse_request,
+    BodyLength, BodyReader, Method, Refusal, Request, Version, is_http2_preface, may_end,
+    parse_request,
 };
 
 use super::exchange::{Exchange, Progress};
@@ -123,8 +124,12 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
                 self.keep(&bytes[taken..], shell);
             }
             Phase::Idle | Phase::Head => {
+                let seen = self.held.len();
                 self.held.extend_from_slice(bytes);
-                self.consume_held(desk, shell);
+                // A head that comes byte by byte is not read from its start for each of them.
+                if self.fresh || may_end(&self.held, seen, shell.limits()) {
+                    self.consume_held(desk, shell);
+                }
             }
             Phase::Exchange => {
                 let input = Input { bytes, lent: true };
@@ -290,7 +295,9 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
             };
             let length = request.head_len();
             let bodiless = request.method() == Method::Head;
-            let keep = request.keep_alive() && request.body() == BodyLength::None;
+            // What follows a CONNECT is what it would have sent into the tunnel.
+            let bare = request.body() == BodyLength::None && request.method() != Method::Connect;
+            let keep = request.keep_alive() && bare;
             let started = self.start(&request, &mut desk.spare, shell);
             if matches!(started, Started::Over) {
                 self.leave(shell);
@@ -394,6 +401,7 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
             address: self.client,
             tls,
             named: exchange.story.as_ref().map(|story| &story.named),
+            service: exchange.pool.as_ref().map_or("", |pool| &pool.service_name),
         };
         head::write_request(&mut exchange.replay, request, client, &exchange.way);
         self.exchange = Some(exchange);
@@ -465,6 +473,10 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
 
 /// Answers a request that its pool or route does not take at all.
 fn refuses(pool: &Pool, way: &Way, request: &Request<'_>) -> Option<Started> {
+    if request.method() == Method::Connect {
+        // An ingress is no way into the network behind it.
+        return Some(Started::Answer(Reason::BadRequest));
+    }
     let declared = match request.body() {
         BodyLength::Length(bytes) => bytes,
         BodyLength::None | BodyLength::Chunked | BodyLength::UntilClose => 0,

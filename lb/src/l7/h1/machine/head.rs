@@ -18,6 +18,8 @@ pub struct Client<'a> {
     pub tls: bool,
     /// What the request is called, if it is.
     pub named: Option<&'a Named>,
+    /// The service that it asks: the host of a request that names none.
+    pub service: &'a str,
 }
 
 /// What the client's connection asks of a head.
@@ -112,7 +114,13 @@ pub fn write_request(out: &mut Vec<u8>, request: &Request<'_>, client: Client<'_
         _ => !field.hop_by_hop,
     });
     if !has_host {
-        // HTTP/1.1 wants one; an HTTP/1.0 client need not have sent it.
+        // HTTP/1.1 wants one, and many take an empty one for none; an HTTP/1.0 client need not have
+        // sent it.
+        let host = if host.is_empty() {
+            client.service
+        } else {
+            host
+        };
         render::field(out, "host", host.as_bytes());
     }
     if request.body() == BodyLength::Chunked {
