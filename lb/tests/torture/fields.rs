@@ -118,3 +118,33 @@ async fn connect_is_not_what_an_ingress_is_for() {
     assert!([400, 404, 405, 501].contains(&status), "{status}");
     assert_eq!(stage.backend.seen(), []);
 }
+
+/// An endpoint that agreed would be asked things behind our back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_to_http_or_tls_is_not_passed_on() {
+    let stage = Stage::new([]).await;
+    let mut client = stage.client().await;
+    for protocol in ["h2c", "websocket, h2c", "TLS/1.0"] {
+        client
+            .send(format!(
+                "GET /t HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\n\
+                 Upgrade: {protocol}\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n"
+            ))
+            .await;
+        assert_eq!(client.answer().await.status, 200, "{protocol}");
+    }
+    for seen in stage.backend.seen() {
+        assert_eq!(field(&seen.head, "upgrade"), None, "{}", seen.head);
+        assert_eq!(field(&seen.head, "http2-settings"), None, "{}", seen.head);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_is_told_a_host_by_a_client_that_names_none() {
+    let stage = Stage::new([]).await;
+    let mut client = stage.client().await;
+    client.send("GET /t HTTP/1.0\r\n\r\n").await;
+    assert_eq!(client.answer().await.status, 200);
+    let head = &stage.backend.seen()[0].head;
+    assert_eq!(field(head, "host").as_deref(), Some("web"));
+}
