@@ -83,7 +83,7 @@ fn old_client_gets_no_chunks_and_no_interim_answer() {
     let mut case = Case::new(1);
     case.client("GET / HTTP/1.0\r\n\r\n");
     let sent = case.world.sent(0);
-    assert!(sent.contains(" HTTP/1.1\r\nhost: \r\n"), "{sent}");
+    assert!(sent.contains(" HTTP/1.1\r\nhost: web\r\n"), "{sent}");
     case.link(0, "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n");
     case.link(
         0,
