@@ -6,16 +6,20 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::HOST;
+use http::header::{CONTENT_TYPE, HOST};
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::modules::http::grpc_web::{GrpcWeb, GrpcWebBridge};
 use pingora::protocols::l4::socket::SocketAddr as PingoraAddr;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::answer::{Reason, answer, reply};
+use super::compressor::{self, CompressorBuilder};
 use super::dial::Dialer;
 use super::front::{Entrance, Entrances};
+use super::mirror::Mirror;
 use super::tell::{self, Told};
 use super::way::{HeaderFields, Way, view};
 use crate::hub::{Active, Hub, random_bits};
@@ -75,6 +79,9 @@ pub struct Request {
     pool: Option<Arc<Pool>>,
     way: Way,
     timeouts: Timeouts,
+    /// What the route answers instead of an endpoint.
+    answer: Option<Answer>,
+    mirror: Option<Mirror>,
     /// Bytes of the request's body so far.
     body: u64,
     tls: bool,
@@ -229,6 +236,11 @@ pub(super) fn host_of(head: &RequestHeader) -> &str {
     })
 }
 
+fn is_grpc(head: &RequestHeader) -> bool {
+    let media = head.headers.get(CONTENT_TYPE);
+    media.is_some_and(|media| media.as_bytes().starts_with(b"application/grpc"))
+}
+
 #[allow(
     clippy::unnecessary_box_returns,
     reason = "pingora's errors are boxed everywhere"
@@ -277,6 +289,8 @@ impl ProxyHttp for Balancer {
             pool: None,
             way: Way::default(),
             timeouts: self.timeouts,
+            answer: None,
+            mirror: None,
             body: 0,
             tls: false,
             current: None,
@@ -293,9 +307,29 @@ impl ProxyHttp for Balancer {
         }
     }
 
-    async fn request_filter(&self, session: &mut Session, request: &mut Request) -> Result<bool> {
+    fn init_downstream_modules(&self, modules: &mut HttpModules) {
+        modules.add_module(Box::new(CompressorBuilder));
+        modules.add_module(Box::new(GrpcWeb));
+    }
+
+    async fn early_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut Request,
+    ) -> Result<()> {
         request.named = tell::name(&self.hub, session);
-        if let Some(answer) = self.route(session, request) {
+        request.answer = self.route(session, request);
+        // Before the modules look at the request.
+        if request.way.route.grpc_web
+            && let Some(bridge) = session.downstream_modules_ctx.get_mut::<GrpcWebBridge>()
+        {
+            bridge.init();
+        }
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, request: &mut Request) -> Result<bool> {
+        if let Some(answer) = request.answer.take() {
             // Its body may be long: nobody reads it.
             session.set_keepalive(None);
             reply(session, answer).await?;
@@ -312,12 +346,18 @@ impl ProxyHttp for Balancer {
         }
         request.upgrade = session.is_upgrade_req();
         request.active = Some(self.hub.activate());
+        if let Some(copies) = &request.way.mirror {
+            let mut head = session.req_header().clone();
+            forward_headers(session, &mut head, request.tls)?;
+            request.way.change_request(&mut head)?;
+            request.mirror = Mirror::begin(&self.hub, copies, &head);
+        }
         Ok(false)
     }
 
     async fn upstream_peer(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         request: &mut Request,
     ) -> Result<Box<HttpPeer>> {
         let Ok(begun) = self.choose(request).await else {
@@ -328,7 +368,11 @@ impl ProxyHttp for Balancer {
             };
             return Err(status_error(reason));
         };
-        let peer = Self::peer(begun.backend(), &request.timeouts, request.upgrade);
+        let mut peer = Self::peer(begun.backend(), &request.timeouts, request.upgrade);
+        if request.way.route.grpc_web && is_grpc(session.req_header()) {
+            // The bridge has made it a gRPC request: that is HTTP/2, whatever the client speaks.
+            peer.options.set_http_version(2, 2);
+        }
         request.endpoint = Some(begun.backend().address);
         request.current = Some(begun);
         request.head_written = false;
@@ -363,9 +407,12 @@ impl ProxyHttp for Balancer {
         &self,
         _session: &mut Session,
         body: &mut Option<Bytes>,
-        _end: bool,
+        end: bool,
         request: &mut Request,
     ) -> Result<()> {
+        // What a second attempt sends again, the copy has had.
+        let copied = request.mirror.take().filter(|_| request.attempts == 0);
+        request.mirror = copied.and_then(|mirror| mirror.part(body.as_ref(), end));
         request.body += body.as_ref().map_or(0, |body| body.len() as u64);
         if request.way.route.admits_body(request.body).is_err() {
             return Err(status_error(Reason::BodyTooLarge));
@@ -392,11 +439,12 @@ impl ProxyHttp for Balancer {
 
     async fn response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         request: &mut Request,
     ) -> Result<()> {
         request.response_begun = true;
+        compressor::begin(session, response, &request.way.route)?;
         request.way.change_response(response)?;
         if let (Some(pool), Some(current)) = (&request.pool, &request.current) {
             let endpoint = (&**pool, &**current.backend());

@@ -6,9 +6,11 @@
 
 mod answer;
 mod balancer;
+mod compressor;
 pub mod dial;
 mod front;
 pub mod h1;
+mod mirror;
 mod tell;
 mod tls;
 mod upgrade;

@@ -8,11 +8,13 @@
 //! * `path`: the readings of a path that endpoints may have
 //! * [`Route`]: what it does; `decide`: in which order
 //! * `edits`, `target`, `cors`, `access`, `rate`, `key`: the parts of that
+//! * [`compress`]: whether a response is compressed, and how
 //!
 //! Compression, mirroring and gRPC-web need a body that passes through pingora
 //! ([`Route::needs_pingora`]).
 
 mod access;
+pub mod compress;
 mod conditions;
 mod cors;
 mod decide;
