@@ -3,19 +3,22 @@
 //! offers it or not, so this one decides itself.
 
 use std::any::Any;
+use std::io::Write as _;
 
 use ballast_model::CompressionAlgorithm;
+use brotli::CompressorWriter;
 use bytes::Bytes;
 use http::header::{
     ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
     CONTENT_TYPE, ETAG, HeaderName, TRANSFER_ENCODING, VARY,
 };
 use http::{Method, Version};
-use pingora::Result;
+use pingora::ErrorType::InternalError;
 use pingora::http::ResponseHeader;
 use pingora::modules::http::{HttpModule, HttpModuleBuilder, Module};
 use pingora::protocols::http::compression::{Algorithm, Encode};
 use pingora::proxy::Session;
+use pingora::{OrErr as _, Result};
 
 use crate::route::Route;
 use crate::route::compress::{Compressible, is_compressible, name_of, negotiate};
@@ -26,9 +29,59 @@ const GZIP_LEVEL: u32 = 5;
 const BROTLI_LEVEL: u32 = 4;
 const ZSTD_LEVEL: u32 = 3;
 
+/// What brotli keeps of what came, as a power of two: 512 KiB.
+const BROTLI_WINDOW: u32 = 19;
+/// Bytes that brotli gathers before it hands them on.
+const BROTLI_BUFFER: usize = 4096;
+
 /// Compresses one response, if it was told to.
 #[derive(Default)]
-pub(super) struct Compressor(Option<Box<dyn Encode + Send + Sync>>);
+pub(super) struct Compressor(Option<Encoder>);
+
+enum Encoder {
+    Pingora(Box<dyn Encode + Send + Sync>),
+    /// pingora's own flushes at the end and writes no last block: decoders find it cut.
+    Brotli(Box<CompressorWriter<Vec<u8>>>),
+}
+
+impl Encoder {
+    fn of(algorithm: CompressionAlgorithm) -> Option<Self> {
+        let (algorithm, level) = match algorithm {
+            CompressionAlgorithm::Gzip => (Algorithm::Gzip, GZIP_LEVEL),
+            CompressionAlgorithm::Zstd => (Algorithm::Zstd, ZSTD_LEVEL),
+            CompressionAlgorithm::Brotli => {
+                let out = Vec::new();
+                let writer = CompressorWriter::new(out, BROTLI_BUFFER, BROTLI_LEVEL, BROTLI_WINDOW);
+                return Some(Self::Brotli(Box::new(writer)));
+            }
+        };
+        algorithm.compressor(level).map(Self::Pingora)
+    }
+
+    fn encode(&mut self, data: &[u8]) -> Result<Bytes> {
+        match self {
+            Self::Pingora(encoder) => encoder.encode(data, false),
+            Self::Brotli(writer) => {
+                writer
+                    .write_all(data)
+                    .or_err(InternalError, "while compressing")?;
+                Ok(std::mem::take(writer.get_mut()).into())
+            }
+        }
+    }
+
+    fn finish(self, data: &[u8]) -> Result<Bytes> {
+        match self {
+            Self::Pingora(mut encoder) => encoder.encode(data, true),
+            Self::Brotli(mut writer) => {
+                writer
+                    .write_all(data)
+                    .or_err(InternalError, "while compressing")?;
+                Ok(writer.into_inner().into())
+            }
+        }
+    }
+}
 
 /// Makes a [`Compressor`] for each request.
 pub(super) struct CompressorBuilder;
@@ -41,25 +94,23 @@ impl HttpModuleBuilder for CompressorBuilder {
 
 impl HttpModule for Compressor {
     fn response_body_filter(&mut self, body: &mut Option<Bytes>, end: bool) -> Result<()> {
-        let Some(encoder) = &mut self.0 else {
-            return Ok(());
-        };
         let data = body.as_deref().unwrap_or_default();
         if data.is_empty() && !end {
             return Ok(());
         }
-        *body = Some(encoder.encode(data, end)?);
         if end {
-            self.0 = None;
+            if let Some(encoder) = self.0.take() {
+                *body = Some(encoder.finish(data)?);
+            }
+        } else if let Some(encoder) = &mut self.0 {
+            *body = Some(encoder.encode(data)?);
         }
         Ok(())
     }
 
     fn response_done_filter(&mut self) -> Result<Option<Bytes>> {
         let encoder = self.0.take();
-        encoder
-            .map(|mut encoder| encoder.encode(&[], true))
-            .transpose()
+        encoder.map(|encoder| encoder.finish(&[])).transpose()
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -107,11 +158,7 @@ pub(super) fn begin(
     let Some(module) = session.downstream_modules_ctx.get_mut::<Compressor>() else {
         return Ok(());
     };
-    module.0 = match algorithm {
-        CompressionAlgorithm::Gzip => Algorithm::Gzip.compressor(GZIP_LEVEL),
-        CompressionAlgorithm::Brotli => Algorithm::Brotli.compressor(BROTLI_LEVEL),
-        CompressionAlgorithm::Zstd => Algorithm::Zstd.compressor(ZSTD_LEVEL),
-    };
+    module.0 = Encoder::of(algorithm);
     change_head(response, name_of(algorithm))
 }
 
