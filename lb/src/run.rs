@@ -97,33 +97,18 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Ingr
     )
     .map_err(IngressError::Threads)?;
     let ready = Arc::new(AtomicBool::new(false));
-    if let Some(address) = config.admin {
-        match bind(&hub, address) {
-            Ok(listener) => {
-                let admin = Admin {
-                    hub: Arc::clone(&hub),
-                    ready: Arc::clone(&ready),
-                    log: config.log.clone(),
-                };
-                tokio::spawn(admin::serve(admin, listener, either(&stop, &retire)));
-            }
-            Err(error) if config.admin_said => return Err(error),
-            Err(error) => {
-                let error = chain(&error);
-                tracing::warn!(error, "no admin server; --admin gives another address");
-            }
-        }
-    }
+    start_admin(&hub, &config, &ready, either(&stop, &retire))?;
     tokio::spawn(stall::watch(Arc::clone(&hub), stop.clone()));
     tokio::spawn(ticks(Arc::clone(&hub), stop.clone()));
     let (shared, shared_changes) = watch::channel(config.listen);
     match &config.mode {
         Mode::StandAlone(alone) => {
             let parts = (Arc::clone(&hub), tls, shared);
+            // Before anything listens: sockets that were taken over have clients at once.
+            stand_alone(parts, alone, &ready, stop.clone());
             listeners
                 .bind_shared(config.listen)
                 .map_err(IngressError::Listen)?;
-            stand_alone(parts, alone, &ready, stop.clone());
         }
         Mode::Cluster(cluster) => {
             let failures = listeners.failures();
@@ -138,15 +123,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Ingr
         }
     }
     let (listening, listened) = oneshot::channel();
-    if let Some(upgrade) = config.upgrade.clone() {
-        let (hub, tokens) = (Arc::clone(&hub), (retire.clone(), stop.clone()));
-        let data_dir = match &config.mode {
-            Mode::Cluster(cluster) => Some(cluster.data_dir.clone()),
-            Mode::StandAlone(_) => None,
-        };
-        let paths = (upgrade.socket, data_dir);
-        tokio::spawn(succeed(hub, paths, taken, listened, tokens));
-    }
+    let tokens = (retire.clone(), stop.clone());
+    start_succession(&hub, &config, taken, listened, tokens);
     let end = End {
         stop,
         retire,
@@ -158,6 +136,50 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Ingr
     // It fails only if the writing thread panicked, which it has said then.
     let _ = closed.await;
     Ok(())
+}
+
+fn start_admin(
+    hub: &Arc<Hub>,
+    config: &Config,
+    ready: &Arc<AtomicBool>,
+    stop: CancellationToken,
+) -> Result<(), IngressError> {
+    let Some(address) = config.admin else {
+        return Ok(());
+    };
+    match bind(hub, address) {
+        Ok(listener) => {
+            let admin = Admin {
+                hub: Arc::clone(hub),
+                ready: Arc::clone(ready),
+                log: config.log.clone(),
+            };
+            tokio::spawn(admin::serve(admin, listener, stop));
+        }
+        Err(error) if config.admin_said => return Err(error),
+        Err(error) => {
+            let error = chain(&error);
+            tracing::warn!(error, "no admin server; --admin gives another address");
+        }
+    }
+    Ok(())
+}
+
+fn start_succession(
+    hub: &Arc<Hub>,
+    config: &Config,
+    taken: Option<Taken>,
+    listened: oneshot::Receiver<()>,
+    tokens: (CancellationToken, CancellationToken),
+) {
+    if let Some(upgrade) = &config.upgrade {
+        let data_dir = match &config.mode {
+            Mode::Cluster(cluster) => Some(cluster.data_dir.clone()),
+            Mode::StandAlone(_) => None,
+        };
+        let paths = (upgrade.socket.clone(), data_dir);
+        tokio::spawn(succeed(Arc::clone(hub), paths, taken, listened, tokens));
+    }
 }
 
 /// Returns what the process before has given, if there is one.
