@@ -13,7 +13,7 @@ pub(crate) const PARTS: usize = 8;
 /// part of its own: to name one more part to the kernel costs what it takes to copy so much.
 const COPIED: usize = 1 << 10;
 /// The buffer that is lent for the callback, which is not kept yet.
-pub(crate) const LENT: u16 = u16::MAX;
+const LENT: u16 = u16::MAX;
 
 #[derive(Debug)]
 enum Data {

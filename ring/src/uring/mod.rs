@@ -30,18 +30,13 @@ use crate::error::RingError;
 use crate::handler::Handler;
 use crate::io::{Io, PATIENCE};
 use crate::options::Options;
-use crate::outbox::{LENT, PARTS};
+use crate::outbox::PARTS;
 use crate::sockets::{Fin, Flight, Role, Socket};
 use crate::tell;
 use crate::timers::Alarm;
 use crate::token::Token;
-use crate::transmit::transmit;
 use crate::waker::Waker;
 use crate::watched::Watched;
-
-/// Bytes from which on what is forwarded is sent by a call of its own while it is in the cache: one
-/// more call costs less than to fetch so much again when the whole batch has been received.
-const SENT_AT_ONCE: usize = 16 << 10;
 
 pub(crate) struct Uring {
     queue: Queue,
@@ -441,7 +436,7 @@ impl Uring {
         if hears {
             tell::received(io, handler, token, data);
             match buffer {
-                Some(buffer) => self.keep(io, handler, buffer, bytes),
+                Some(buffer) => self.keep(io, buffer, bytes),
                 None => tell::copy_lent(io, &[]),
             }
         } else {
@@ -451,15 +446,12 @@ impl Uring {
     }
 
     /// Keeps a buffer that was lent so long as parts of it are to be sent, or copies them.
-    fn keep<H: Handler>(&mut self, io: &mut Io, handler: &mut H, buffer: u16, bytes: usize) {
+    fn keep(&mut self, io: &mut Io, buffer: u16, bytes: usize) {
         loop {
             let lent = &self.queue.arenas().kept(buffer)[..bytes];
             let Some(borrower) = tell::next_borrower(io, lent) else {
                 return;
             };
-            if bytes >= SENT_AT_ONCE && self.send_now(io, handler, borrower, lent) {
-                continue;
-            }
             let Some(socket) = io.sockets.get_mut(borrower) else {
                 continue;
             };
@@ -471,32 +463,6 @@ impl Uring {
                 socket.out.own(lent, &mut io.pool);
             }
         }
-    }
-
-    /// Sends what is queued by a call of its own, if nothing is in flight; returns whether all of
-    /// it is gone. A failure is found out by the operation that follows.
-    fn send_now<H: Handler>(
-        &self,
-        io: &mut Io,
-        handler: &mut H,
-        token: Token,
-        lent: &[u8],
-    ) -> bool {
-        let Some(socket) = io.sockets.get_mut(token) else {
-            return true;
-        };
-        if socket.flight.has(Flight::SEND) || socket.connecting || socket.role != Role::Stream {
-            return false;
-        }
-        let buffer = |id| match id {
-            LENT => lent,
-            kept => self.queue.arenas().kept(kept),
-        };
-        let all = transmit(socket, &mut io.pool, buffer) == Ok(true);
-        if all && !socket.farewell {
-            handler.sent(io, token);
-        }
-        all
     }
 
     fn accepted<H: Handler>(&mut self, io: &mut Io, handler: &mut H, listener: Token, done: Done) {
