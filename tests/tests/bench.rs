@@ -86,6 +86,7 @@ fn cluster_bench_l7_measures_or_says_why_not() -> Result<()> {
         ("reloads", "failed requests"),
         ("certificates swapped", "failed requests"),
         ("endpoints swapped", "failed requests"),
+        ("binary upgraded", "failed requests"),
     ] {
         let group = case.split(':').next().unwrap_or(case);
         let case_is = |missing: &String| missing.contains(group);

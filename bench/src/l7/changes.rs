@@ -2,6 +2,7 @@
 //! endpoints and binaries that are swapped under load, on kept-alive and HTTP/2 connections.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -10,12 +11,19 @@ use anyhow::{Context, Result, ensure};
 use super::{BODY_BYTES, Rig, tried};
 use crate::figures::{Figure, Stat};
 use crate::peers::{Entries, Entry, Generator, Load, Proxy, ballast_config};
-use crate::{Bench, Options};
+use crate::{Bench, Options, child};
 
 /// How long each kind of change goes on.
 const RUN: Duration = Duration::from_mins(1);
 /// Between two changes.
 const EVERY: Duration = Duration::from_secs(2);
+/// Between two processes, of which the older one takes its time to end.
+const EVERY_BINARY: Duration = Duration::from_secs(10);
+
+/// For a successor to be started.
+const SUCCESSOR_DEADLINE: Duration = Duration::from_secs(10);
+/// The signal that asks for one.
+const SIGUSR2: u32 = 12;
 
 /// What clients ask for meanwhile: over which entry, how often a second, on how many connections,
 /// and with which flags. 2,000 a second in all.
@@ -40,12 +48,15 @@ enum Change {
     Certificate,
     /// Another endpoint instead of the one that is there, and SIGHUP.
     Endpoint,
+    /// Another process, which takes over.
+    Binary,
 }
 
-const CHANGES: [(&str, Change); 3] = [
+const CHANGES: [(&str, Change); 4] = [
     ("2,000/s, reloads", Change::Reload),
     ("2,000/s, certificates swapped", Change::Certificate),
     ("2,000/s, endpoints swapped", Change::Endpoint),
+    ("2,000/s, binary upgraded", Change::Binary),
 ];
 
 pub(super) fn run(bench: &mut Bench, rig: &Rig<'_>) {
@@ -58,24 +69,34 @@ fn measure(bench: &mut Bench, rig: &Rig<'_>, case: &str, change: Change) -> Resu
     let sinks = [rig.sink(BODY_BYTES)?, rig.sink(BODY_BYTES)?];
     let endpoints = [sinks[0].address(), sinks[1].address()];
     let setup = rig.setup(endpoints[0]);
+    let folder = tempfile::tempdir().context("a folder")?;
+    let upgrade = (change == Change::Binary).then(|| folder.path().join("upgrade.sock"));
     let mut shape = Shape {
         entries: None,
         endpoint: endpoints[0],
         route: false,
+        upgrade,
     };
     let proxy = Proxy::ballast(&setup, |entries| {
         shape.entries = Some(*entries);
         shape.config(rig)
     })?;
     let before = sinks.each_ref().map(super::Answering::answered);
-    let clients = drive(rig, &proxy, |number| {
+    let mut line = Line::of(proxy.pid());
+    let every = if change == Change::Binary {
+        rig.options.size(EVERY_BINARY, Duration::from_millis(600))
+    } else {
+        rig.options.size(EVERY, Duration::from_millis(300))
+    };
+    let clients = drive(rig, &proxy, every, |number| {
         match change {
             Change::Reload => shape.route = !shape.route,
             Change::Certificate => rig.certificate.replace()?,
             Change::Endpoint => shape.endpoint = endpoints[(number + 1) % 2],
+            Change::Binary => return line.goes_on(),
         }
         write(&proxy, &shape.config(rig))?;
-        signal(&proxy, "-HUP")
+        signal(proxy.pid(), "-HUP")
     })?;
     let reached = sinks
         .iter()
@@ -118,6 +139,8 @@ struct Shape {
     endpoint: SocketAddr,
     /// A route more.
     route: bool,
+    /// Where one process takes over from another, if it may.
+    upgrade: Option<PathBuf>,
 }
 
 impl Shape {
@@ -125,7 +148,11 @@ impl Shape {
         let Some(entries) = &self.entries else {
             return String::new();
         };
-        let mut text = ballast_config(&rig.setup(self.endpoint), entries, &[self.endpoint], "");
+        let upgrade = self.upgrade.as_ref().map_or_else(String::new, |socket| {
+            format!("upgrade: {{ socket: \"{}\" }}\n", socket.display())
+        });
+        let setup = rig.setup(self.endpoint);
+        let mut text = ballast_config(&setup, entries, &[self.endpoint], &upgrade);
         if self.route {
             text.push_str("  - { match: { host: \"other.test\" }, service: sink }\n");
         }
@@ -140,11 +167,53 @@ fn write(proxy: &Proxy, config: &str) -> Result<()> {
     std::fs::rename(&fresh, proxy.file()).context("the configuration")
 }
 
-fn signal(proxy: &Proxy, which: &str) -> Result<()> {
-    let pid = proxy.pid().to_string();
-    let status = Command::new("kill").args([which, &pid]).status();
+fn signal(pid: u32, which: &str) -> Result<()> {
+    let status = Command::new("kill")
+        .args([which, &pid.to_string()])
+        .status();
     ensure!(status.context("kill")?.success(), "it has ended");
     Ok(())
+}
+
+/// The processes that served, the youngest last. Those that took over end when this is dropped.
+struct Line(Vec<u32>);
+
+impl Line {
+    fn of(first: u32) -> Self {
+        Self(vec![first])
+    }
+
+    /// Lets the youngest start its successor, and waits until that is there.
+    fn goes_on(&mut self) -> Result<()> {
+        let youngest = *self.0.last().context("a line begins with one")?;
+        let until = Instant::now() + SUCCESSOR_DEADLINE;
+        let wait = |what: &str| {
+            ensure!(Instant::now() < until, "no process that {what}");
+            std::thread::sleep(Duration::from_millis(10));
+            Ok(())
+        };
+        // Whoever does not listen for the signal yet would end by it.
+        while !child::catches(youngest, SIGUSR2) {
+            wait("can be told to go on")?;
+        }
+        signal(youngest, "-USR2")?;
+        loop {
+            if let Some(successor) = child::children(youngest).first() {
+                self.0.push(*successor);
+                return Ok(());
+            }
+            wait("takes over")?;
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        for pid in &self.0[1..] {
+            // It may have ended already.
+            let _ = signal(*pid, "-KILL");
+        }
+    }
 }
 
 /// What clients found.
@@ -160,10 +229,10 @@ struct Clients {
 fn drive(
     rig: &Rig<'_>,
     proxy: &Proxy,
+    every: Duration,
     mut change: impl FnMut(usize) -> Result<()>,
 ) -> Result<Clients> {
     let length = rig.options.size(RUN, Duration::from_secs(1));
-    let every = rig.options.size(EVERY, Duration::from_millis(300));
     std::thread::scope(|scope| {
         let running: Vec<_> = CLIENTS
             .iter()
