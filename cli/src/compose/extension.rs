@@ -4,7 +4,7 @@ use ballast_model::{HealthCheck, PortSpec, ProbeKind, Protocol, RouteSpec, Servi
 
 use super::field::{Field, Section};
 use super::finding::Report;
-use super::{health, keys, rules, service};
+use super::{balance, health, keys, rules, service};
 use crate::args::{RouteArg, SpreadArg};
 
 /// Reads it; what it says wins over what the rest of the service says.
@@ -15,6 +15,13 @@ pub(super) fn read(spec: &mut ServiceSpec, field: &Field<'_>, report: &mut Repor
             if let Some(port) = port(&item, report) {
                 add_port(&mut spec.ports, port);
             }
+        }
+    }
+    if let Some(field) = section.get("balance")
+        && let Some(balance) = balance::read(field, report)
+    {
+        for port in &mut spec.ports {
+            port.balance.get_or_insert_with(|| balance.clone());
         }
     }
     if let Some(routes) = section.get("routes") {
@@ -88,12 +95,14 @@ fn port(field: &Field<'_>, report: &mut Report) -> Option<PortSpec> {
         None if name.starts_with("http") => Protocol::Http,
         None => Protocol::Tcp,
     };
+    let balance = section.get("balance");
+    let balance = balance.and_then(|field| balance::read(field, report));
     Some(PortSpec {
         name,
         target,
         published,
         protocol,
-        balance: None,
+        balance,
     })
 }
 

@@ -315,6 +315,7 @@ pub(super) const ENV_FILE: Keys = Keys(&[
 /// Of `x-ballast`.
 pub(super) const EXTENSION: Keys = Keys(&[
     ("ports", Honoured),
+    ("balance", Honoured),
     ("routes", Honoured),
     ("health", Honoured),
     ("drain", Honoured),
@@ -353,6 +354,7 @@ pub(super) const EXTENSION_PORT: Keys = Keys(&[
     ("target", Honoured),
     ("published", Honoured),
     ("protocol", Honoured),
+    ("balance", Honoured),
 ]);
 
 /// Of one of `x-ballast.routes`.

@@ -13,6 +13,7 @@
 //! Deliberately absent: `.env` files, `include`, `extends` and several files at once; images,
 //! volumes and networks, which the process driver has no use for.
 
+mod balance;
 mod deploy;
 mod env;
 mod extension;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Error;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
@@ -43,6 +44,15 @@ struct EndpointLabels {
     state: &'static str,
 }
 
+/// See [`crate::policy::PolicyEvents`].
+#[derive(Debug, Default)]
+struct PolicyCounts {
+    ejections: u64,
+    ejections_refused: u64,
+    overloads: u64,
+    retries_refused: u64,
+}
+
 /// One service at one moment.
 #[derive(Debug)]
 struct Service {
@@ -50,6 +60,7 @@ struct Service {
     totals: Totals,
     states: [u64; MemberState::ALL.len()],
     in_flight: u64,
+    policy: PolicyCounts,
     /// Whether it is in the table: requests without a route are counted, too, under an empty name.
     listed: bool,
 }
@@ -66,6 +77,7 @@ impl Services {
             totals: unrouted.total(),
             states: Default::default(),
             in_flight: 0,
+            policy: PolicyCounts::default(),
             listed: false,
         }];
         let mut places: HashMap<Arc<str>, usize> = HashMap::new();
@@ -77,6 +89,7 @@ impl Services {
                     totals: pool.stats.total(),
                     states: Default::default(),
                     in_flight: 0,
+                    policy: PolicyCounts::default(),
                     listed: true,
                 });
                 services.len() - 1
@@ -100,8 +113,56 @@ impl Services {
     }
 }
 
+impl Services {
+    fn policies(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        type Count = fn(&PolicyCounts) -> u64;
+        let families: [(&str, &str, Count); 4] = [
+            (
+                "retries_refused",
+                "Failed requests not sent again because the budget was spent",
+                |policy| policy.retries_refused,
+            ),
+            (
+                "overloads",
+                "Requests refused because a limit of the service was reached",
+                |policy| policy.overloads,
+            ),
+            (
+                "ejections",
+                "Endpoints taken out for their errors",
+                |policy| policy.ejections,
+            ),
+            (
+                "ejections_refused",
+                "Endpoints left in despite their errors: too many were out",
+                |policy| policy.ejections_refused,
+            ),
+        ];
+        for (name, help, count) in families {
+            self.family(
+                encoder,
+                (name, help, MetricType::Counter),
+                |service, metric| service.counter(metric, count(&service.policy)),
+            )?;
+        }
+        Ok(())
+    }
+}
+
 impl Service {
     fn add(&mut self, pool: &Pool) {
+        let events = &pool.state().events;
+        for (sum, count) in [
+            (&mut self.policy.ejections, &events.ejections),
+            (
+                &mut self.policy.ejections_refused,
+                &events.ejections_refused,
+            ),
+            (&mut self.policy.overloads, &events.overloads),
+            (&mut self.policy.retries_refused, &events.retries_refused),
+        ] {
+            *sum += count.load(Ordering::Relaxed);
+        }
         for member in &pool.members {
             let place = MemberState::ALL
                 .iter()
@@ -213,6 +274,7 @@ impl Collector for Services {
         self.family(encoder, ("retries", help, Counter), |service, metric| {
             service.counter(metric, service.totals.retries)
         })?;
+        self.policies(encoder)?;
         let help = "Endpoints in the route table, by service and state";
         self.family(encoder, ("endpoints", help, Gauge), Service::endpoints)?;
         let help = "Requests and connections in flight";
