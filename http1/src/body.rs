@@ -98,7 +98,7 @@ fn plain_size(bytes: &[u8], limits: &Limits) -> Option<(u64, usize)> {
     for (at, &byte) in line.iter().enumerate() {
         match char::from(byte).to_digit(16) {
             Some(digit) if at + 1 < usize::from(CHUNK_DIGITS) => {
-                size = size << 4 | u64::from(digit)
+                size = size << 4 | u64::from(digit);
             }
             None if at > 0 && line[at..].starts_with(b"\r\n") => {
                 let length = at + 2;
@@ -217,7 +217,6 @@ impl BodyReader {
         let mut data = 0..0;
         while let Some(&byte) = bytes.get(at) {
             match self.state {
-                State::Done => break,
                 State::Data if data.is_empty() => {
                     let taken = self.take(bytes.len() - at);
                     data = at..at + taken;
@@ -227,7 +226,7 @@ impl BodyReader {
                     }
                     continue;
                 }
-                State::Data => break,
+                State::Data | State::Done => break,
                 State::Size if self.digits == 0 => {
                     if let Some((size, length)) = plain_size(&bytes[at..], limits) {
                         (self.remaining, self.line) = (size, length);

@@ -92,22 +92,19 @@ fn scheme(target: &str, at: usize) -> Step<(&'static str, &str)> {
 
 /// Returns the host and port that these bytes are.
 pub(crate) fn host(value: &[u8], at: usize) -> Step<&str> {
-    let (name, port) = match value {
-        [b'[', rest @ ..] => {
-            let Some(end) = rest.iter().position(|&byte| byte == b']') else {
-                return refuse(Rule::Host, at);
-            };
-            let is_address = std::str::from_utf8(&rest[..end])
-                .is_ok_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok());
-            if !is_address {
-                return refuse(Rule::Host, at);
-            }
-            (&rest[..end], &rest[end + 1..])
+    let (name, port) = if let [b'[', rest @ ..] = value {
+        let Some(end) = rest.iter().position(|&byte| byte == b']') else {
+            return refuse(Rule::Host, at);
+        };
+        let is_address = std::str::from_utf8(&rest[..end])
+            .is_ok_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok());
+        if !is_address {
+            return refuse(Rule::Host, at);
         }
-        _ => {
-            let end = value.iter().position(|&byte| !scan::is_host(byte));
-            value.split_at(end.unwrap_or(value.len()))
-        }
+        (&rest[..end], &rest[end + 1..])
+    } else {
+        let end = value.iter().position(|&byte| !scan::is_host(byte));
+        value.split_at(end.unwrap_or(value.len()))
     };
     let is_port = match port {
         [] => true,

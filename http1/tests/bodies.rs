@@ -14,7 +14,7 @@ fn chunked_within(bytes: &[u8], limits: &Limits) -> Result<Option<(Vec<u8>, usiz
     let (mut payload, mut taken) = (Vec::new(), 0);
     loop {
         let fed = reader.feed(&bytes[taken..], limits);
-        let fed = fed.map_err(|refusal| refusal.rule())?;
+        let fed = fed.map_err(ballast_http1::Refusal::rule)?;
         payload.extend_from_slice(&bytes[taken..][fed.data]);
         taken += fed.taken;
         if fed.done {

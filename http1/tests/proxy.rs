@@ -195,10 +195,10 @@ proptest! {
 
     #[test]
     fn prop_no_bytes_break_the_reader(
-        start in 0..3,
+        start in 0_usize..3,
         mut bytes in prop::collection::vec(any::<u8>(), 0..300),
     ) {
-        let start: &[u8] = [&b""[..], b"PROXY TCP4 ", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0"][start as usize];
+        let start: &[u8] = [&b""[..], b"PROXY TCP4 ", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0"][start];
         bytes.splice(..0, start.iter().copied());
         if let Ok(Some(header)) = parse(&bytes) {
             prop_assert!(header.length <= bytes.len());

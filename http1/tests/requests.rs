@@ -14,7 +14,7 @@ fn verdict_within(head: &[u8], limits: &Limits) -> Result<bool, Rule> {
     let mut scratch = Scratch::default();
     parse_request(head, &mut scratch, limits)
         .map(|request| request.is_some())
-        .map_err(|refusal| refusal.rule())
+        .map_err(ballast_http1::Refusal::rule)
 }
 
 /// A request with these field lines and a host.
@@ -242,115 +242,117 @@ fn a_field_is_a_token_a_colon_and_a_value_on_one_line() {
     assert_eq!(verdict(&with("a: \u{e4}\tb\r\nc:\r\nd:\t \r\n")), Ok(true));
 }
 
+/// Field lines, and the body that they tell of.
+const LENGTHS: &[(&str, Result<BodyLength, Rule>)] = &[
+    ("", Ok(BodyLength::None)),
+    ("content-length: 0\r\n", Ok(BodyLength::Length(0))),
+    ("content-length: 12\r\n", Ok(BodyLength::Length(12))),
+    (
+        "content-length: 9223372036854775807\r\n",
+        Ok(BodyLength::Length(i64::MAX as u64)),
+    ),
+    ("transfer-encoding: chunked\r\n", Ok(BodyLength::Chunked)),
+    ("Transfer-Encoding:\tCHUNKED \r\n", Ok(BodyLength::Chunked)),
+    (
+        "content-length: 9223372036854775808\r\n",
+        Err(Rule::ContentLengthTooLarge),
+    ),
+    (
+        "content-length: 99999999999999999999999\r\n",
+        Err(Rule::ContentLengthTooLarge),
+    ),
+    ("content-length:\r\n", Err(Rule::ContentLength)),
+    ("content-length: +1\r\n", Err(Rule::ContentLength)),
+    ("content-length: -1\r\n", Err(Rule::ContentLength)),
+    ("content-length: 0x1\r\n", Err(Rule::ContentLength)),
+    ("content-length: 01\r\n", Err(Rule::ContentLength)),
+    ("content-length: 1 1\r\n", Err(Rule::ContentLength)),
+    ("content-length: 1,1\r\n", Err(Rule::ContentLength)),
+    ("content-length: 1.0\r\n", Err(Rule::ContentLength)),
+    ("content-length: 1_0\r\n", Err(Rule::ContentLength)),
+    ("content-length: \u{661}\r\n", Err(Rule::ContentLength)),
+    (
+        "content-length: 1\r\ncontent-length: 1\r\n",
+        Err(Rule::ContentLengthTwice),
+    ),
+    (
+        "content-length: 1\r\nContent-Length: 2\r\n",
+        Err(Rule::ContentLengthTwice),
+    ),
+    (
+        "content-length: 1\r\ntransfer-encoding: chunked\r\n",
+        Err(Rule::TwoLengths),
+    ),
+    (
+        "transfer-encoding: chunked\r\ncontent-length: 1\r\n",
+        Err(Rule::TwoLengths),
+    ),
+    (
+        "transfer-encoding: identity\r\ncontent-length: 1\r\n",
+        Err(Rule::TwoLengths),
+    ),
+    ("transfer-encoding:\r\n", Err(Rule::TransferEncoding)),
+    (
+        "transfer-encoding: identity\r\n",
+        Err(Rule::TransferEncoding),
+    ),
+    (
+        "transfer-encoding: xchunked\r\n",
+        Err(Rule::TransferEncoding),
+    ),
+    (
+        "transfer-encoding: chunked;q=1\r\n",
+        Err(Rule::TransferEncoding),
+    ),
+    (
+        "transfer-encoding: \"chunked\"\r\n",
+        Err(Rule::TransferEncoding),
+    ),
+    (
+        "transfer-encoding: chunked,\r\n",
+        Err(Rule::TransferEncoding),
+    ),
+    (
+        "transfer-encoding: ,chunked\r\n",
+        Err(Rule::TransferEncoding),
+    ),
+    (
+        "transfer-encoding: chunked, chunked\r\n",
+        Err(Rule::TransferEncoding),
+    ),
+    (
+        "transfer-encoding: chunked, gzip\r\n",
+        Err(Rule::TransferEncoding),
+    ),
+    ("transfer-encoding: gzip\r\n", Err(Rule::TransferEncoding)),
+    (
+        "transfer-encoding: gzip, chunked\r\n",
+        Err(Rule::TransferCodingUnknown),
+    ),
+    (
+        "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n",
+        Err(Rule::TransferEncodingTwice),
+    ),
+    (
+        "transfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n",
+        Err(Rule::TransferEncodingTwice),
+    ),
+    ("content_length: 1\r\n", Err(Rule::UnderscoredField)),
+    (
+        "Transfer_Encoding: chunked\r\n",
+        Err(Rule::UnderscoredField),
+    ),
+];
+
 #[test]
 fn a_body_has_one_length() {
-    let cases = [
-        ("", Ok(BodyLength::None)),
-        ("content-length: 0\r\n", Ok(BodyLength::Length(0))),
-        ("content-length: 12\r\n", Ok(BodyLength::Length(12))),
-        (
-            "content-length: 9223372036854775807\r\n",
-            Ok(BodyLength::Length(i64::MAX as u64)),
-        ),
-        ("transfer-encoding: chunked\r\n", Ok(BodyLength::Chunked)),
-        ("Transfer-Encoding:\tCHUNKED \r\n", Ok(BodyLength::Chunked)),
-        (
-            "content-length: 9223372036854775808\r\n",
-            Err(Rule::ContentLengthTooLarge),
-        ),
-        (
-            "content-length: 99999999999999999999999\r\n",
-            Err(Rule::ContentLengthTooLarge),
-        ),
-        ("content-length:\r\n", Err(Rule::ContentLength)),
-        ("content-length: +1\r\n", Err(Rule::ContentLength)),
-        ("content-length: -1\r\n", Err(Rule::ContentLength)),
-        ("content-length: 0x1\r\n", Err(Rule::ContentLength)),
-        ("content-length: 01\r\n", Err(Rule::ContentLength)),
-        ("content-length: 1 1\r\n", Err(Rule::ContentLength)),
-        ("content-length: 1,1\r\n", Err(Rule::ContentLength)),
-        ("content-length: 1.0\r\n", Err(Rule::ContentLength)),
-        ("content-length: 1_0\r\n", Err(Rule::ContentLength)),
-        ("content-length: \u{661}\r\n", Err(Rule::ContentLength)),
-        (
-            "content-length: 1\r\ncontent-length: 1\r\n",
-            Err(Rule::ContentLengthTwice),
-        ),
-        (
-            "content-length: 1\r\nContent-Length: 2\r\n",
-            Err(Rule::ContentLengthTwice),
-        ),
-        (
-            "content-length: 1\r\ntransfer-encoding: chunked\r\n",
-            Err(Rule::TwoLengths),
-        ),
-        (
-            "transfer-encoding: chunked\r\ncontent-length: 1\r\n",
-            Err(Rule::TwoLengths),
-        ),
-        (
-            "transfer-encoding: identity\r\ncontent-length: 1\r\n",
-            Err(Rule::TwoLengths),
-        ),
-        ("transfer-encoding:\r\n", Err(Rule::TransferEncoding)),
-        (
-            "transfer-encoding: identity\r\n",
-            Err(Rule::TransferEncoding),
-        ),
-        (
-            "transfer-encoding: xchunked\r\n",
-            Err(Rule::TransferEncoding),
-        ),
-        (
-            "transfer-encoding: chunked;q=1\r\n",
-            Err(Rule::TransferEncoding),
-        ),
-        (
-            "transfer-encoding: \"chunked\"\r\n",
-            Err(Rule::TransferEncoding),
-        ),
-        (
-            "transfer-encoding: chunked,\r\n",
-            Err(Rule::TransferEncoding),
-        ),
-        (
-            "transfer-encoding: ,chunked\r\n",
-            Err(Rule::TransferEncoding),
-        ),
-        (
-            "transfer-encoding: chunked, chunked\r\n",
-            Err(Rule::TransferEncoding),
-        ),
-        (
-            "transfer-encoding: chunked, gzip\r\n",
-            Err(Rule::TransferEncoding),
-        ),
-        ("transfer-encoding: gzip\r\n", Err(Rule::TransferEncoding)),
-        (
-            "transfer-encoding: gzip, chunked\r\n",
-            Err(Rule::TransferCodingUnknown),
-        ),
-        (
-            "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n",
-            Err(Rule::TransferEncodingTwice),
-        ),
-        (
-            "transfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n",
-            Err(Rule::TransferEncodingTwice),
-        ),
-        ("content_length: 1\r\n", Err(Rule::UnderscoredField)),
-        (
-            "Transfer_Encoding: chunked\r\n",
-            Err(Rule::UnderscoredField),
-        ),
-    ];
-    for (lines, expected) in cases {
+    for &(lines, expected) in LENGTHS {
         let head = with(lines);
         let mut scratch = Scratch::default();
         let request = parse_request(&head, &mut scratch, &Limits::default());
         let body = request
             .map(|request| request.expect("whole").body())
-            .map_err(|refusal| refusal.rule());
+            .map_err(ballast_http1::Refusal::rule);
         assert_eq!(body, expected, "{lines:?}");
     }
     let old = b"POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n";
@@ -456,7 +458,7 @@ fn one_expectation_is_known() {
         let request = parse_request(head.as_bytes(), &mut scratch, &Limits::default());
         request
             .map(|request| request.expect("whole").expects_continue())
-            .map_err(|refusal| refusal.status())
+            .map_err(ballast_http1::Refusal::status)
     };
     let head = |version: &str, value: &str| {
         format!("PUT / {version}\r\nhost: a\r\nexpect: {value}\r\n\r\n")

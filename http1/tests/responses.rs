@@ -184,7 +184,9 @@ fn a_length_where_no_body_can_be_is_not_passed_on() {
 fn what_comes_before_the_answer_is_told_from_it() {
     let interim = |status: u16| {
         let head = format!("HTTP/1.1 {status} \r\n\r\n");
-        with_response(&head, RequestKind::Other, |response| response.is_interim())
+        with_response(&head, RequestKind::Other, |it| {
+            (it.is_interim(), it.status()).0
+        })
     };
     assert_eq!([100, 102, 103, 199].map(interim), [Ok(true); 4]);
     assert_eq!([101, 200, 404].map(interim), [Ok(false); 3]);

@@ -79,9 +79,7 @@ pub fn decode(bytes: &[u8]) -> Verdict {
 
 /// The size that a chunk's line tells, if all of the line is as it should be.
 fn size(text: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(text)
-        .map(str::to_owned)
-        .unwrap_or_else(|_| latin(text));
+    let text = latin(text);
     let (digits, extensions) = text
         .split_once(';')
         .map_or((text.as_str(), None), |(a, b)| (a, Some(b)));

@@ -184,7 +184,7 @@ fn authority<'a>(method: &str, target: &'a str) -> Option<Option<(&'a str, u16)>
         _ => return None,
     };
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    Some(Some((is_host(rest[..end].as_bytes())?, port)))
+    Some(Some((is_host(&rest.as_bytes()[..end])?, port)))
 }
 
 fn same_host(left: &str, right: &str, port: u16) -> bool {

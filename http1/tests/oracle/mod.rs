@@ -1,6 +1,12 @@
 //! Second implementations, written to be obvious instead of fast, and what is held against them.
 //! The property tests and the fuzz targets share them.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+#![allow(
+    clippy::option_option,
+    clippy::single_match_else,
+    reason = "naive on purpose: refused is the outer none, absent the inner one"
+)]
 
 mod chunks;
 mod heads;
@@ -39,8 +45,7 @@ pub fn hold_request(bytes: &[u8], cut: usize) {
             length = Some(naive.length);
             lenient::hold(bytes, naive.length, request.body());
         }
-        Ok(None) => assert!(naive.is_none(), "the naive reader takes {naive:?}"),
-        Err(_) => assert!(naive.is_none(), "the naive reader takes {naive:?}"),
+        Ok(None) | Err(_) => assert!(naive.is_none(), "the naive reader takes {naive:?}"),
     }
     // A piece of it is unfinished, or refused as the whole is.
     let piece = &bytes[..cut.min(bytes.len())];

@@ -155,7 +155,7 @@ fn crc32c(bytes: &[u8]) -> u32 {
         .map(|byte| {
             (0..8).fold(byte, |crc, _| {
                 if crc % 2 == 1 {
-                    crc / 2 ^ 0x82f6_3b78
+                    (crc / 2) ^ 0x82f6_3b78
                 } else {
                     crc / 2
                 }
