@@ -18,13 +18,16 @@ pub(crate) const TIMER: u64 = u64::MAX - 1;
 const LONGEST: Duration = Duration::from_hours(24);
 
 /// How to wait for a time that milliseconds do not tell: an open loop would be late by half of one.
-#[derive(Debug)]
 pub(crate) enum Wait {
     /// `epoll_pwait2`, from Linux 5.11 on.
     Precise,
     /// A timer among what is watched, where that is not known: older kernels, some sandboxes, and
     /// valgrind, under which instructions are counted. It costs a call for each wait.
-    Timer(OwnedFd),
+    Timer {
+        timer: OwnedFd,
+        /// What the kernel writes down, used again.
+        raw: Vec<libc::epoll_event>,
+    },
 }
 
 impl Wait {
@@ -49,12 +52,15 @@ impl Wait {
         let flags = EventFlags::IN | EventFlags::ET;
         epoll::add(epoll, &timer, EventData::new_u64(TIMER), flags)
             .map_err(|errno| RingError::at("epoll_ctl", errno.into()))?;
-        Ok(Wait::Timer(timer))
+        Ok(Wait::Timer {
+            timer,
+            raw: Vec::new(),
+        })
     }
 
     /// Waits for events, of which `events` takes as many as it has room for.
     pub fn wait(
-        &self,
+        &mut self,
         epoll: &OwnedFd,
         events: &mut Vec<Event>,
         timeout: Option<Duration>,
@@ -67,7 +73,7 @@ impl Wait {
             Wait::Precise => {
                 epoll::wait(epoll, spare_capacity(events), timespec.as_ref()).map(|_| ())
             }
-            Wait::Timer(timer) => {
+            Wait::Timer { timer, raw } => {
                 let hurry = timeout.is_some_and(|timeout| timeout.is_zero());
                 // Zero is never.
                 let value = timespec.unwrap_or_default();
@@ -77,7 +83,8 @@ impl Wait {
                     it_value: value,
                 };
                 rustix::time::timerfd_settime(timer, TimerfdTimerFlags::empty(), &at)?;
-                coarse(epoll, events, if hurry { 0 } else { -1 })
+                raw.resize(events.capacity().max(1), NOTHING);
+                coarse(epoll, raw, events, if hurry { 0 } else { -1 })
             }
         };
         match result {
@@ -87,11 +94,17 @@ impl Wait {
     }
 }
 
+const NOTHING: libc::epoll_event = libc::epoll_event { events: 0, u64: 0 };
+
 /// Waits by `epoll_wait`.
-fn coarse(epoll: &OwnedFd, events: &mut Vec<Event>, milliseconds: i32) -> Result<(), Errno> {
+fn coarse(
+    epoll: &OwnedFd,
+    raw: &mut [libc::epoll_event],
+    events: &mut Vec<Event>,
+    milliseconds: i32,
+) -> Result<(), Errno> {
     use std::os::fd::AsRawFd;
 
-    let mut raw = vec![libc::epoll_event { events: 0, u64: 0 }; events.capacity().max(1)];
     let most = i32::try_from(raw.len()).unwrap_or(i32::MAX);
     // SAFETY: there is room for `most` events, and it lives through the call.
     let count =
@@ -125,9 +138,9 @@ mod tests {
         let eventfd = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC);
         let eventfd = eventfd.expect("descriptors");
         epoll::add(&epoll, &eventfd, EventData::new_u64(7), EventFlags::IN).expect("is watched");
-        for way in ways {
+        for mut way in ways {
             let mut events = Vec::with_capacity(4);
-            let wait = |events: &mut Vec<Event>, micros: Option<u64>| {
+            let mut wait = |events: &mut Vec<Event>, micros: Option<u64>| {
                 let before = Instant::now();
                 way.wait(&epoll, events, micros.map(Duration::from_micros))
                     .expect("waits");
