@@ -17,7 +17,6 @@ use crate::chain;
 use crate::config::{Cluster, Config, Mode, StandAlone};
 use crate::hub::Hub;
 use crate::l7::Front;
-use crate::l7::h1::Setup;
 use crate::listeners::{self, End, Failures, Listeners, Shared};
 use crate::manager::{self, Follower};
 use crate::standalone::Standalone;
@@ -82,18 +81,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Ingr
     }
     tokio::spawn(Arc::clone(&tls).follow(stop.clone()));
     let front = Front::new(Arc::clone(&hub), config.timeouts);
-    let default = Setup::default();
-    let setup = Setup {
-        threads: config.threads.unwrap_or(default.threads),
-        ..default
-    };
     let mut listeners = Listeners::new(
         Arc::clone(&hub),
         front,
         config.timeouts,
         config.bind,
         tls.current(),
-        setup,
+        config.hot,
     )
     .map_err(IngressError::Threads)?;
     let ready = Arc::new(AtomicBool::new(false));

@@ -423,3 +423,20 @@ async fn shutdown_lets_a_request_end() {
         .expect("no panic")
         .expect("ends well");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn same_is_served_on_io_uring_where_it_is_to_be_had() {
+    let backend = Backend::start("one", &[Mode::Answer]).await;
+    let ingress = Ingress::start(&format!("io: uring\nthreads: 2\n{}", service(&[&backend]))).await;
+    for size in [0, 1, 5000, 300_000] {
+        let id = format!("post-{size}");
+        let answer = request(ingress.http, "POST", &id, &"x".repeat(size)).await;
+        assert_eq!(answer.expect("answers").body, "one", "{size}");
+        assert_eq!(backend.count(&id), 1);
+    }
+    let mut client = Client::connect(ingress.http).await;
+    for _ in 0..20 {
+        client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        assert_eq!(client.receive().await.expect("answers").status, 200);
+    }
+}

@@ -19,10 +19,12 @@ use serde_saphyr::Spanned;
 
 use crate::admin::LogControl;
 use crate::l7::Timeouts;
+use crate::l7::h1::Setup;
 use crate::listeners::Shared;
 use crate::observe::ObserveConfig;
 use crate::upgrade::UpgradeConfig;
 
+mod io;
 mod listen;
 mod observe;
 mod route;
@@ -30,6 +32,7 @@ mod service;
 mod timeouts;
 mod tls;
 
+pub use io::RawIo;
 pub use listen::RawListen;
 pub use observe::{RawAccessLog, RawTraces, RawUpgrade};
 pub use route::{RawMatch, RawRoute};
@@ -100,6 +103,10 @@ pub struct RawConfig {
     pub admin: Option<String>,
     /// Threads that serve.
     pub threads: Option<usize>,
+    /// What drives those that serve HTTP.
+    pub io: RawIo,
+    /// Whether each of those stays on a core of its own.
+    pub pin_threads: bool,
     /// The certificates and settings of `listen.https`.
     pub tls: Option<RawTls>,
     /// How long things may take.
@@ -134,6 +141,8 @@ pub struct Config {
     pub admin_said: bool,
     /// Threads that serve, if said: whoever makes the runtime honours it.
     pub threads: Option<NonZeroUsize>,
+    /// The threads that serve HTTP.
+    pub hot: Setup,
     /// The zone that it is in.
     pub zone: Option<String>,
     /// How long things may take.
@@ -242,12 +251,14 @@ impl RawConfig {
             let message = "`threads` must be 1 or more";
             NonZeroUsize::new(threads).ok_or_else(|| ConfigError::Invalid(message.to_owned()))
         });
+        let threads = threads.transpose()?;
         Ok(Config {
             listen: self.listen(stand_alone)?,
             bind: self.bind.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
             admin: self.admin()?,
             admin_said: self.admin.is_some(),
-            threads: threads.transpose()?,
+            threads,
+            hot: self.hot(threads),
             zone: self.zone.clone(),
             timeouts: self.timeouts(stand_alone),
             upgrade: self.upgrade.as_ref().map(RawUpgrade::config),

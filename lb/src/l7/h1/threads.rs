@@ -32,6 +32,8 @@ pub struct Setup {
     pub threads: NonZeroUsize,
     /// What drives them.
     pub backend: Backend,
+    /// Whether each stays on a core of its own, in turn.
+    pub pin: bool,
 }
 
 impl Default for Setup {
@@ -40,6 +42,7 @@ impl Default for Setup {
         Self {
             threads: cores.unwrap_or(NonZeroUsize::MIN),
             backend: Backend::Epoll,
+            pin: false,
         }
     }
 }
@@ -72,6 +75,9 @@ impl Threads {
             let (told, started) = std::sync::mpsc::channel();
             let (hub, handoff) = (Arc::clone(hub), handoff.clone());
             let run = move || {
+                if setup.pin {
+                    pin(number);
+                }
                 let ring = match ring(setup.backend) {
                     Ok(ring) => ring,
                     Err(error) => {
@@ -177,6 +183,22 @@ impl Threads {
         // A turn of a ring is short.
         let _ = ended.await;
         false
+    }
+}
+
+/// Keeps this thread on one of the cores that it may run on.
+fn pin(number: usize) {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+    let pinned = sched_getaffinity(None).and_then(|allowed| {
+        let cores: Vec<usize> = (0..CpuSet::MAX_CPU)
+            .filter(|&core| allowed.is_set(core))
+            .collect();
+        let mut own = CpuSet::new();
+        own.set(cores[number % cores.len().max(1)]);
+        sched_setaffinity(None, &own)
+    });
+    if let Err(error) = pinned {
+        tracing::warn!(%error, "a thread of the hot path is not pinned");
     }
 }
 

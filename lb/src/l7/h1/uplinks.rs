@@ -27,6 +27,17 @@ struct Uplink {
     idle_since: Instant,
 }
 
+/// What a socket is to the connections to endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// One of them that serves a request of this client.
+    Serves(Token),
+    /// One of them that is idle.
+    Idle,
+    /// None of them.
+    Other,
+}
+
 /// Hashes addresses: their bits are spread well enough by one multiplication.
 #[derive(Debug, Default)]
 struct PointerHasher(u64);
@@ -156,9 +167,13 @@ impl Uplinks {
         (uplink.token == token).then_some(uplink)
     }
 
-    /// Returns whether it is one of these, and whose request it serves.
-    pub fn client_of(&self, token: Token) -> Option<Option<Token>> {
-        self.get(token).map(|uplink| uplink.client)
+    /// Returns whether it is one of these, and what it does.
+    pub fn use_of(&self, token: Token) -> Use {
+        match self.get(token).map(|uplink| uplink.client) {
+            Some(Some(client)) => Use::Serves(client),
+            Some(None) => Use::Idle,
+            None => Use::Other,
+        }
     }
 
     /// Notes that it is connected.

@@ -18,7 +18,7 @@ use super::machine::{
     Asked, Closing, Connection, Desk, Ended, Input, Routed, Shell, Side, Story, Way,
 };
 use super::telling;
-use super::uplinks::Uplinks;
+use super::uplinks::{Uplinks, Use};
 use crate::hub::{Active, Hub, Place, random_bits};
 use crate::l7::balancer::PROBE_TIMEOUT;
 use crate::l7::{Entrance, Timeouts};
@@ -285,12 +285,12 @@ impl Worker {
 
     /// A connection to an endpoint has ended, or is to.
     fn link_gone(&mut self, io: &mut Io, link: Token, broken: bool) {
-        match self.core.uplinks.client_of(link) {
-            Some(Some(client)) => self.with_client(io, client, |machine, desk, hands| {
+        match self.core.uplinks.use_of(link) {
+            Use::Serves(client) => self.with_client(io, client, |machine, desk, hands| {
                 machine.link_ended(link, broken, desk, hands);
             }),
-            Some(None) => self.core.uplinks.discard(io, link),
-            None => {}
+            Use::Idle => self.core.uplinks.discard(io, link),
+            Use::Other => {}
         }
     }
 
@@ -340,13 +340,10 @@ impl Handler for Worker {
     }
 
     fn connected(&mut self, io: &mut Io, token: Token, result: io::Result<()>) {
-        let Some(client) = self.core.uplinks.client_of(token) else {
-            return;
-        };
         if result.is_ok() {
             self.core.uplinks.connected(token);
         }
-        if let Some(client) = client {
+        if let Use::Serves(client) = self.core.uplinks.use_of(token) {
             self.with_client(io, client, |machine, desk, hands| {
                 machine.link_connected(token, result, desk, hands);
             });
@@ -354,36 +351,38 @@ impl Handler for Worker {
     }
 
     fn received(&mut self, io: &mut Io, token: Token, data: &mut [u8]) {
-        match self.core.uplinks.client_of(token) {
-            Some(Some(client)) => self.with_client(io, client, |machine, desk, hands| {
+        match self.core.uplinks.use_of(token) {
+            Use::Serves(client) => self.with_client(io, client, |machine, desk, hands| {
                 machine.link_received(token, data, desk, hands);
             }),
             // An answer that nobody asked for: where the next one begins is not known.
-            Some(None) => self.core.uplinks.discard(io, token),
-            None => self.with_client(io, token, |machine, desk, hands| {
+            Use::Idle => self.core.uplinks.discard(io, token),
+            Use::Other => self.with_client(io, token, |machine, desk, hands| {
                 machine.client_received(data, desk, hands);
             }),
         }
     }
 
     fn ended(&mut self, io: &mut Io, token: Token, result: io::Result<()>) {
-        if self.core.uplinks.client_of(token).is_some() {
-            self.link_gone(io, token, result.is_err());
-        } else {
-            let broken = result.is_err();
+        let broken = result.is_err();
+        if self.core.uplinks.use_of(token) == Use::Other {
             self.with_client(io, token, |machine, desk, hands| {
                 machine.client_ended(broken, desk, hands);
             });
+        } else {
+            self.link_gone(io, token, broken);
         }
     }
 
     fn sent(&mut self, io: &mut Io, token: Token) {
-        match self.core.uplinks.client_of(token) {
-            Some(Some(client)) => self.with_client(io, client, |machine, _, hands| {
+        match self.core.uplinks.use_of(token) {
+            Use::Serves(client) => self.with_client(io, client, |machine, _, hands| {
                 machine.link_sent(token, hands);
             }),
-            Some(None) => {}
-            None => self.with_client(io, token, |machine, _, hands| machine.client_sent(hands)),
+            Use::Idle => {}
+            Use::Other => {
+                self.with_client(io, token, |machine, _, hands| machine.client_sent(hands));
+            }
         }
     }
 

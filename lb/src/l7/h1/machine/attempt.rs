@@ -281,19 +281,17 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
         let bodiless = exchange.kind == RequestKind::Head;
         let unserved = matches!(reason, Reason::NoEndpoint | Reason::ConnectFailed);
         desk.out.clear();
-        let status = match exchange.way.fallback().filter(|_| unserved) {
-            Some(fallback) => {
-                head::write_answer(&mut desk.out, fallback, false, bodiless);
-                fallback.status
-            }
-            None => {
-                let own = Own {
-                    bodiless,
-                    ..Own::last(reason)
-                };
-                head::write_own(&mut desk.out, own);
-                reason.status()
-            }
+        let fallback = exchange.way.fallback().filter(|_| unserved);
+        let status = if let Some(fallback) = fallback {
+            head::write_answer(&mut desk.out, fallback, false, bodiless);
+            fallback.status
+        } else {
+            let own = Own {
+                bodiless,
+                ..Own::last(reason)
+            };
+            head::write_own(&mut desk.out, own);
+            reason.status()
         };
         self.drop_exchange(status, reason.code(), desk, shell);
         shell.send(Side::Client, &desk.out);

@@ -166,8 +166,8 @@ impl<L> Exchange<L> {
         let mut tried = std::mem::take(&mut self.tried);
         tried.clear();
         *self = Self {
-            replay,
             tried,
+            replay,
             ..Self::new(self.begun)
         };
     }

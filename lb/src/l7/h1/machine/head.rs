@@ -73,20 +73,7 @@ impl Own {
 /// for this hop alone, and for what the endpoint must know of the client. `X-Forwarded-For` keeps
 /// what came, and its last entry is the address that was seen here; the others are set anew.
 pub fn write_request(out: &mut Vec<u8>, request: &Request<'_>, client: Client<'_>, way: &Way) {
-    out.extend_from_slice(request.method().as_str().as_bytes());
-    out.push(b' ');
-    let target = way.target.as_deref().unwrap_or(request.target());
-    if target.starts_with('/') || target == "*" {
-        out.extend_from_slice(target.as_bytes());
-    } else {
-        // The absolute form is for proxies; its authority is the host.
-        out.extend_from_slice(request.path().as_bytes());
-        if let Some(query) = request.query() {
-            out.push(b'?');
-            out.extend_from_slice(query.as_bytes());
-        }
-    }
-    out.extend_from_slice(b" HTTP/1.1\r\n");
+    write_request_line(out, request, way);
     let host = request.host();
     let new_id = client.named.and_then(Named::new_id);
     let span = client.named.and_then(Named::span);
@@ -157,6 +144,23 @@ pub fn write_request(out: &mut Vec<u8>, request: &Request<'_>, client: Client<'_
         render::field(out, name, value.as_bytes());
     }
     out.extend_from_slice(b"\r\n");
+}
+
+fn write_request_line(out: &mut Vec<u8>, request: &Request<'_>, way: &Way) {
+    out.extend_from_slice(request.method().as_str().as_bytes());
+    out.push(b' ');
+    let target = way.target.as_deref().unwrap_or(request.target());
+    if target.starts_with('/') || target == "*" {
+        out.extend_from_slice(target.as_bytes());
+    } else {
+        // The absolute form is for proxies; its authority is the host.
+        out.extend_from_slice(request.path().as_bytes());
+        if let Some(query) = request.query() {
+            out.push(b'?');
+            out.extend_from_slice(query.as_bytes());
+        }
+    }
+    out.extend_from_slice(b" HTTP/1.1\r\n");
 }
 
 /// Appends an address; IPv4 in whichever form as IPv4.

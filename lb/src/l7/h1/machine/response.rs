@@ -169,7 +169,7 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
         }
         match self.exchange.as_ref().map(|exchange| exchange.progress) {
             Some(Progress::Answering) => self.answer_body(input, from, start, desk, shell),
-            Some(Progress::Tunnel) => self.from_tunnel(input, start, shell),
+            Some(Progress::Tunnel) => self.tunnelled(input, start, shell),
             _ => {}
         }
     }
@@ -281,7 +281,7 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
         self.deadline = shell.now() + UPGRADED_IDLE;
     }
 
-    fn from_tunnel<S: Shell<Link = L>>(&mut self, input: Input<'_>, start: usize, shell: &mut S) {
+    fn tunnelled<S: Shell<Link = L>>(&mut self, input: Input<'_>, start: usize, shell: &mut S) {
         if start < input.bytes.len() {
             shell.pass(Side::Client, input, start..input.bytes.len());
         }

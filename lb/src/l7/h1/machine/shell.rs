@@ -229,10 +229,6 @@ impl<L> Default for Desk<L> {
 
 /// Exchanges that have ended, kept so that the next ones need no allocation.
 #[derive(Debug)]
-#[expect(
-    clippy::vec_box,
-    reason = "they are moved between here and connections, as pointers"
-)]
 pub struct Spare<L>(Vec<Box<Exchange<L>>>);
 
 impl<L> Spare<L> {

@@ -146,7 +146,7 @@ impl Play {
         if saying.is_empty() || self.case.world.links[link].paused {
             return false;
         }
-        let piece: Vec<u8> = saying.drain(..1 + self.dice.cast(saying.len())).collect();
+        let piece: Vec<u8> = saying.drain(..=self.dice.cast(saying.len())).collect();
         self.case.link(link, piece);
         true
     }
@@ -224,7 +224,7 @@ fn answers(told: &[u8], askings: &[Asking]) -> Vec<u16> {
 
 fn play(askings: &[Asking], weather: Weather, seed: u64) -> Result<(), TestCaseError> {
     let mut case = Case::new(3);
-    case.world.eager = seed % 3 == 0;
+    case.world.eager = seed.is_multiple_of(3);
     let mut play = Play {
         case,
         dice: Dice(seed),
