@@ -120,11 +120,6 @@ const NEEDS: &[Need] = &[
     client(&["curl"], "curl"),
     client(&["h2load"], "nghttp2-client"),
     client(&["wrk"], "wrk"),
-    // No program: what the system's Python loads.
-    client(
-        &["/usr/lib/python3/dist-packages/grpc/__init__.py"],
-        "python3-grpcio",
-    ),
     client(
         &["chromium", "chromium-browser", "google-chrome"],
         "chromium",
