@@ -373,6 +373,11 @@ impl ProxyHttp for Balancer {
             // The bridge has made it a gRPC request: that is HTTP/2, whatever the client speaks.
             peer.options.set_http_version(2, 2);
         }
+        if let Some(attempt) = request.way.route.attempt.filter(|_| !request.upgrade) {
+            // pingora has one limit for all reads: it holds between parts of the body, too.
+            let read = peer.options.read_timeout.unwrap_or(attempt);
+            peer.options.read_timeout = Some(read.min(attempt));
+        }
         request.endpoint = Some(begun.backend().address);
         request.current = Some(begun);
         request.head_written = false;

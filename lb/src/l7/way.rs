@@ -1,6 +1,6 @@
 //! What a route does to a request on its way through pingora.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, HeaderName, SET_COOKIE};
@@ -113,7 +113,7 @@ impl Way {
                 result = Err(error);
             }
         });
-        result.map(|_: ()| ())
+        result
     }
 }
 
@@ -147,7 +147,7 @@ pub(super) fn view<'a>(
         path: head.uri.path(),
         query: head.uri.query(),
         fields,
-        client: client.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |client| client.ip()),
+        client: client.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), SocketAddr::ip),
         tls: entrance == Entrance::SharedTls,
     }
 }

@@ -80,9 +80,10 @@ impl CorsRules {
         };
         let allowed = self.allows(origin);
         if request.method != "OPTIONS" || text("access-control-request-method").is_none() {
-            return match allowed {
-                true => Crossing::Allowed(origin.to_owned()),
-                false => Crossing::Not,
+            return if allowed {
+                Crossing::Allowed(origin.to_owned())
+            } else {
+                Crossing::Not
             };
         }
         if !allowed {

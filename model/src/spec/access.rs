@@ -1,6 +1,6 @@
 //! Networks and password digests, as route specs write them.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::str::FromStr;
 
 /// A network: an address and how many of its bits count.
@@ -54,7 +54,7 @@ impl Network {
 
 fn bits(address: IpAddr) -> u128 {
     match address {
-        IpAddr::V4(v4) => Ipv6Addr::from(v4.to_ipv6_mapped()).to_bits(),
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
         IpAddr::V6(v6) => v6.to_bits(),
     }
 }
