@@ -38,6 +38,7 @@ fn service(number: u16, endpoints: u16) -> ServiceTable {
             routes: vec![RouteRule::new(Some(format!("s{number}.test")), "/")],
             endpoints: (0..endpoints).map(endpoint).collect(),
             balance: None,
+            upstream: None,
         }],
     }
 }

@@ -76,6 +76,7 @@ fn placement(count: u64) -> u64 {
         published: None,
         protocol: Protocol::Http,
         balance: None,
+        upstream: None,
     }];
     let placement = Placement::default();
     let mut place = |number: u64| {
@@ -131,6 +132,7 @@ fn service(number: u16, generation: u64) -> ServiceTable {
             routes: vec![RouteRule::new(Some(format!("s{number}.test")), "/")],
             endpoints,
             balance: None,
+            upstream: None,
         }],
     }
 }

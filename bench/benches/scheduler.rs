@@ -39,6 +39,7 @@ impl Load {
                 published: None,
                 protocol: Protocol::Http,
                 balance: None,
+                upstream: None,
             }],
             next: 0,
         }

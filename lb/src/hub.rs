@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use ballast_model::{Millis, NodeId, Timestamp};
 use ballast_ring::Waker;
 use ballast_wire::feed::IngressToAgent;
@@ -14,10 +14,13 @@ use dashmap::DashMap;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout_at;
 
+use crate::acme::Challenges;
+use crate::l7::Hops;
 use crate::metrics::Metrics;
 use crate::observe::{AccessLog, Naming, ObserveConfig};
 use crate::policy::{Affinity, Overload, Refused, Want};
 use crate::table::{Backend, Effects, Feed, InFlight, Moment, Pool, RouteTable};
+use crate::tls::Upstreams;
 use crate::upgrade::Sockets;
 
 /// Messages that wait for one agent's link. When full, probes are dropped: they are asked for
@@ -41,6 +44,14 @@ pub struct Hub {
     rings: Mutex<Vec<Waker>>,
     /// Wakes the watch over stalls when the first request comes.
     pub busy: Notify,
+    /// What new TLS connections of clients are served with; none before there are certificates.
+    pub tls: Arc<ArcSwapOption<rustls::ServerConfig>>,
+    /// Who is believed about clients.
+    pub hops: ArcSwap<Hops>,
+    /// What proves to an ACME server that a host is ours.
+    pub challenges: Arc<Challenges>,
+    /// How endpoints are spoken to by TLS.
+    pub upstreams: Arc<Upstreams>,
     /// What is counted.
     pub metrics: Metrics,
     /// What listens, for the process that takes over.
@@ -89,6 +100,10 @@ impl Hub {
             held: AtomicUsize::new(0),
             rings: Mutex::default(),
             busy: Notify::new(),
+            tls: Arc::default(),
+            hops: ArcSwap::default(),
+            challenges: Arc::default(),
+            upstreams: Arc::default(),
             metrics,
         })
     }

@@ -9,7 +9,7 @@
 //! * [`policy`]: which endpoint a request goes to, and what follows from how it went
 //! * [`route`]: which route a request takes, and what that does with it; without clock and sockets
 //! * [`hub`]: the shell around it, shared by all parts
-//! * [`tls`]: certificates and sessions
+//! * [`tls`]: certificates and sessions; [`acme`]: certificates that are ordered
 //! * [`l7`]: HTTP through pingora; [`l4`]: TCP and UDP; [`listeners`]: the ports
 //! * `feed`, `manager`: the links to agents and managers; `standalone`: the file and the checks
 //! * `stall`: sees endpoints that hang; `admin`, [`metrics`]: what it tells;
@@ -18,6 +18,7 @@
 //!
 //! Deliberately absent: DNS, the XDP balancer, and HTTP/1.1 without pingora (later issues).
 
+pub mod acme;
 mod admin;
 pub mod config;
 mod feed;

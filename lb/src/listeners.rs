@@ -6,7 +6,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwapOption;
 use ballast_model::Protocol;
 use tokio::net::{TcpListener, TcpSocket, UdpSocket};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -79,7 +78,6 @@ pub struct Listeners {
     timeouts: Timeouts,
     /// The address for published ports.
     bind: IpAddr,
-    tls: Arc<ArcSwapOption<rustls::ServerConfig>>,
     hot: Threads,
     running: BTreeMap<(SocketAddr, Serve), Running>,
     connections: TaskTracker,
@@ -96,7 +94,6 @@ impl Listeners {
         front: Arc<Front>,
         timeouts: Timeouts,
         bind: IpAddr,
-        tls: Arc<ArcSwapOption<rustls::ServerConfig>>,
         setup: Setup,
     ) -> io::Result<Self> {
         let connections = TaskTracker::new();
@@ -109,7 +106,6 @@ impl Listeners {
             front,
             timeouts,
             bind,
-            tls,
             hot,
             running: BTreeMap::new(),
             connections,
@@ -267,7 +263,7 @@ impl Listeners {
         if let Some(entrance) = entrance {
             self.front.entrances.insert(address, entrance);
         }
-        if let Some(entrance @ (Entrance::Shared | Entrance::Published(_))) = entrance {
+        if let Some(entrance) = entrance {
             let id = self.hot.listen(address, entrance, &self.hub.sockets)?;
             tracing::info!(%address, ?serve, "listening");
             self.running.insert((address, serve), Running::Hot(id));
@@ -290,9 +286,7 @@ impl Listeners {
                 address,
                 serve,
                 hub: Arc::clone(&self.hub),
-                front: Arc::clone(&self.front),
                 timeouts: self.timeouts,
-                tls: Arc::clone(&self.tls),
                 connections: self.connections.clone(),
             };
             tokio::spawn(acceptor.run(stop.clone()))
@@ -340,9 +334,7 @@ struct Acceptor {
     address: SocketAddr,
     serve: Serve,
     hub: Arc<Hub>,
-    front: Arc<Front>,
     timeouts: Timeouts,
-    tls: Arc<ArcSwapOption<rustls::ServerConfig>>,
     connections: TaskTracker,
 }
 
@@ -354,7 +346,7 @@ impl Acceptor {
                 () = stop.cancelled() => return,
             };
             match accepted {
-                Ok((socket, client)) => self.spawn(socket, client),
+                Ok((socket, _)) => self.spawn(socket),
                 Err(error) => {
                     tracing::warn!(address = %self.address, %error, "accept failed");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -363,22 +355,12 @@ impl Acceptor {
         }
     }
 
-    fn spawn(&self, socket: tokio::net::TcpStream, client: SocketAddr) {
-        let (front, listener) = (Arc::clone(&self.front), self.address);
-        match self.serve {
-            Serve::Https => {
-                if let Some(tls) = self.tls.load_full() {
-                    self.connections
-                        .spawn(async move { front.serve_tls(socket, client, listener, tls).await });
-                }
-            }
-            Serve::Tcp(port) => {
-                let hub = Arc::clone(&self.hub);
-                self.connections
-                    .spawn(l4::tcp::serve(hub, self.timeouts, socket, port));
-            }
-            // These are served by the hot path, and by a socket of their own.
-            Serve::Http | Serve::PublishedHttp(_) | Serve::Udp(_) => {}
+    fn spawn(&self, socket: tokio::net::TcpStream) {
+        // HTTP is served by the hot path, and UDP by a socket of its own.
+        if let Serve::Tcp(port) = self.serve {
+            let hub = Arc::clone(&self.hub);
+            self.connections
+                .spawn(l4::tcp::serve(hub, self.timeouts, socket, port));
         }
     }
 }

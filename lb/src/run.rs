@@ -23,7 +23,7 @@ use crate::standalone::Standalone;
 use crate::table::TICK;
 use crate::tls::{Server as TlsServer, TlsError};
 use crate::upgrade::{self, Taken};
-use crate::{admin, feed, stall};
+use crate::{acme, admin, feed, stall};
 
 /// How long open connections may take to end at a shutdown.
 const GRACE: Duration = Duration::from_secs(5);
@@ -70,23 +70,31 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Ingr
     raise_descriptor_limit();
     let hub = Hub::new();
     hub.feed().set_zone(config.zone.clone());
+    hub.hops.store(Arc::new(config.hops.clone()));
     hub.observe(&config.observe).map_err(IngressError::Log)?;
     let taken = take_over(&hub, &config).await?;
     let stop = shutdown.child_token();
     let retire = CancellationToken::new();
     let _stop_all = stop.clone().drop_guard();
-    let tls = TlsServer::new(hub.metrics.tls.clone());
+    let tls = TlsServer::new(
+        Arc::clone(&hub.tls),
+        Arc::clone(&hub.upstreams),
+        hub.metrics.tls.clone(),
+    );
     if let Some(settings) = &config.tls {
         tls.take(tls.load(settings)?);
     }
     tokio::spawn(Arc::clone(&tls).follow(stop.clone()));
+    if let Some(settings) = config.acme.clone() {
+        let (server, challenges) = (Arc::clone(&tls), Arc::clone(&hub.challenges));
+        tokio::spawn(acme::keep(settings, server, challenges, stop.clone()));
+    }
     let front = Front::new(Arc::clone(&hub), config.timeouts);
     let mut listeners = Listeners::new(
         Arc::clone(&hub),
         front,
         config.timeouts,
         config.bind,
-        tls.current(),
         config.hot,
     )
     .map_err(IngressError::Threads)?;

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use ballast_model::{AssignmentId, Generation, Health, Incarnation, Sequence, ServiceId};
+use ballast_model::{
+    AssignmentId, Generation, Health, Incarnation, Sequence, ServiceId, UpstreamSpec,
+};
 use ballast_probe::{Question, ask};
 use ballast_wire::feed::{EndpointHealth, IngressToAgent};
 use tokio::signal::unix::{SignalKind, signal};
@@ -54,6 +56,8 @@ struct Subject {
     assignment: AssignmentId,
     address: SocketAddr,
     check: Check,
+    /// Whether it answers plain HTTP/1.1; of others no more than a connection is asked.
+    plain: bool,
 }
 
 impl Standalone {
@@ -166,6 +170,7 @@ impl Standalone {
         if let Some(tls) = tls {
             self.tls.take(tls);
         }
+        self.hub.hops.store(Arc::new(config.hops.clone()));
         self.take(alone);
         self.shared.send_replace(config.listen);
         tracing::info!(generation = %self.generation, "configuration taken");
@@ -195,13 +200,18 @@ fn subjects(alone: &StandAlone) -> BTreeMap<AssignmentId, Subject> {
         let Some(check) = check_of(table.service) else {
             continue;
         };
-        for endpoint in table.ports.iter().flat_map(|port| &port.endpoints) {
-            let subject = Subject {
-                assignment: endpoint.assignment,
-                address: endpoint.address,
-                check: check.clone(),
-            };
-            subjects.insert(endpoint.assignment, subject);
+        for port in &table.ports {
+            let upstream = port.upstream.as_ref();
+            let plain = upstream.is_none_or(UpstreamSpec::is_plain);
+            for endpoint in &port.endpoints {
+                let subject = Subject {
+                    assignment: endpoint.assignment,
+                    address: endpoint.address,
+                    check: check.clone(),
+                    plain,
+                };
+                subjects.insert(endpoint.assignment, subject);
+            }
         }
     }
     subjects
@@ -274,6 +284,9 @@ impl Checking {
 
     fn regular(&self) -> Question {
         let address = self.subject.address;
+        if !self.subject.plain {
+            return Question::Tcp { address };
+        }
         match &self.subject.check.http {
             Some(path) => Question::Http {
                 address,
@@ -287,6 +300,10 @@ impl Checking {
 
     /// Any answer at all shows that the program runs.
     fn any_answer(&self) -> Question {
+        if !self.subject.plain {
+            let address = self.subject.address;
+            return Question::Tcp { address };
+        }
         let path = self.subject.check.http.clone();
         Question::Http {
             address: self.subject.address,

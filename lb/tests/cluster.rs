@@ -273,6 +273,7 @@ impl Ingress {
             listen: ballast_lb::config::RawListen {
                 http: Some(self.http),
                 https: None,
+                proxy_protocol: Vec::new(),
             },
             bind: Some([127, 0, 0, 1].into()),
             feed: Some(self.feed),
@@ -337,6 +338,7 @@ fn web(backends: &[&Backend], protocol: Protocol, published: Option<u16>) -> Vec
             routes: vec![RouteRule::new(None, "/")],
             endpoints,
             balance: None,
+            upstream: None,
         }],
     }]
 }

@@ -65,6 +65,7 @@ pub(crate) fn spec(name: &str, replicas: u32) -> ServiceSpec {
             published: None,
             protocol: ballast_model::Protocol::Http,
             balance: None,
+            upstream: None,
         }],
         routes: Vec::new(),
         update: ballast_model::UpdatePolicy::default(),

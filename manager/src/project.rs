@@ -136,6 +136,7 @@ pub fn service_table(state: &State, service: ServiceId) -> Option<ServiceTable> 
                 routes,
                 endpoints: endpoints(state, service.id, &port.name),
                 balance: port.balance.clone(),
+                upstream: port.upstream.clone(),
             })
         })
         .collect();

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AssignmentId, BalanceSpec, Generation, Health, NodeId, Protocol, RouteRule, ServiceId,
+    UpstreamSpec,
 };
 
 /// Everything an ingress needs in order to route to one service: replaced whole, never patched.
@@ -36,6 +37,8 @@ pub struct PortTable {
     pub endpoints: Vec<Endpoint>,
     /// How requests are spread over them; the defaults if not given.
     pub balance: Option<BalanceSpec>,
+    /// How they are spoken to; plain HTTP/1.1 if not given.
+    pub upstream: Option<UpstreamSpec>,
 }
 
 /// Address and port at which a task answers.

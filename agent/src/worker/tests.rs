@@ -50,6 +50,7 @@ fn template(service: u64) -> AssignedTemplate {
             published: Some(80),
             protocol: ballast_model::Protocol::Http,
             balance: None,
+            upstream: None,
         }],
         job: false,
     }

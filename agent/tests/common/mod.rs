@@ -68,6 +68,7 @@ impl Service {
             published: None,
             protocol,
             balance: None,
+            upstream: None,
         });
         self
     }

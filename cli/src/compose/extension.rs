@@ -103,6 +103,7 @@ fn port(field: &Field<'_>, report: &mut Report) -> Option<PortSpec> {
         published,
         protocol,
         balance,
+        upstream: None,
     })
 }
 

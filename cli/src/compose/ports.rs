@@ -81,6 +81,7 @@ fn fixed(target: u16, published: Option<u16>, protocol: Protocol) -> PortSpec {
         published,
         protocol,
         balance: None,
+        upstream: None,
     }
 }
 
@@ -159,5 +160,6 @@ fn long(field: &Field<'_>, report: &mut Report) -> Option<PortSpec> {
         published,
         protocol,
         balance: None,
+        upstream: None,
     })
 }

@@ -2,9 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use ballast_model::Network;
 use serde::Deserialize;
+use serde_saphyr::Spanned;
 
 use super::{ConfigError, RawConfig};
+use crate::l7::Hops;
 use crate::listeners::Shared;
 
 /// Where the shared HTTP listener of a cluster's ingress listens by default.
@@ -19,11 +22,23 @@ pub struct RawListen {
     pub http: Option<SocketAddr>,
     /// The same over TLS.
     pub https: Option<SocketAddr>,
+    /// Networks of the balancers whose connections begin with a PROXY header, version 1 or 2.
+    pub proxy_protocol: Vec<Spanned<String>>,
 }
 
 impl RawConfig {
+    pub(super) fn hops(&self) -> Result<Hops, ConfigError> {
+        let networks = self.listen.proxy_protocol.iter().map(|text| {
+            let network = text.value.parse::<Network>();
+            network.map_err(|error| self.at(text, error.to_string()))
+        });
+        Ok(Hops {
+            proxies: networks.collect::<Result<_, _>>()?,
+        })
+    }
+
     pub(super) fn listen(&self, stand_alone: bool) -> Result<Shared, ConfigError> {
-        let RawListen { http, https } = self.listen;
+        let RawListen { http, https, .. } = self.listen;
         let listen = Shared {
             http: http.or((!stand_alone).then_some(DEFAULT_LISTEN)),
             https,

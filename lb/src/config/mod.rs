@@ -24,6 +24,7 @@ use crate::listeners::Shared;
 use crate::observe::ObserveConfig;
 use crate::upgrade::UpgradeConfig;
 
+mod acme;
 mod io;
 mod listen;
 mod observe;
@@ -32,6 +33,7 @@ mod service;
 mod timeouts;
 mod tls;
 
+pub use acme::RawAcme;
 pub use io::RawIo;
 pub use listen::RawListen;
 pub use observe::{RawAccessLog, RawTraces, RawUpgrade};
@@ -153,6 +155,10 @@ pub struct Config {
     pub observe: ObserveConfig,
     /// The certificates and settings of `listen.https`.
     pub tls: Option<crate::tls::Settings>,
+    /// Who is believed about clients.
+    pub hops: crate::l7::Hops,
+    /// What is asked of an ACME server.
+    pub acme: Option<crate::acme::AcmeSettings>,
     /// Who can change what the process logs: for whoever makes it, the file has no say.
     pub log: Option<Arc<dyn LogControl>>,
     /// Where the table comes from.
@@ -268,6 +274,8 @@ impl RawConfig {
                 self.traces.as_ref(),
             )?,
             tls: self.tls()?,
+            acme: self.acme()?,
+            hops: self.hops()?,
             log: None,
             mode: if stand_alone {
                 Mode::StandAlone(self.stand_alone()?)

@@ -148,6 +148,7 @@ pub(super) fn answers(rules: Vec<RouteRule>) -> ServiceTable {
             routes: rules,
             endpoints: Vec::new(),
             balance: None,
+            upstream: None,
         }],
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ballast_model::{
     AssignmentId, BalancePolicy, BalanceSpec, Endpoint, Generation, Health, Millis, NodeId,
-    PortTable, Protocol, RouteRule, ServiceId, ServiceTable, Weight,
+    PortTable, Protocol, RouteRule, ServiceId, ServiceTable, UpstreamSpec, Weight,
 };
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
@@ -29,6 +29,9 @@ pub struct RawService {
     /// How requests are spread over the endpoints.
     #[serde(default)]
     pub balance: Option<Spanned<BalanceSpec>>,
+    /// How endpoints are spoken to.
+    #[serde(default)]
+    pub upstream: Option<Spanned<UpstreamSpec>>,
     /// How endpoints are checked; a TCP connection a second if not given.
     #[serde(default)]
     pub check: RawCheck,
@@ -159,8 +162,51 @@ impl RawConfig {
                 routes,
                 endpoints,
                 balance,
+                upstream: self.upstream(name, raw)?,
             }],
         })
+    }
+
+    /// Proves how endpoints are spoken to: what it names must be in the file, too.
+    fn upstream(
+        &self,
+        service: &str,
+        raw: &RawService,
+    ) -> Result<Option<UpstreamSpec>, ConfigError> {
+        let Some(upstream) = &raw.upstream else {
+            return Ok(None);
+        };
+        let spec = &upstream.value;
+        if raw.check.http.is_some() && !spec.is_plain() {
+            let message = "`check.http` asks in plain HTTP/1.1, which is not what `upstream` says \
+                           the endpoints speak: leave it out, and a connection is checked";
+            return Err(self.at(upstream, message.to_owned()));
+        }
+        spec.validate(&format!("service `{service}`: upstream"))
+            .map_err(|error| self.at(upstream, error.to_string()))?;
+        let tls = spec.tls.clone().unwrap_or_default();
+        let here = self.tls.clone().unwrap_or_default();
+        for (kind, name, known) in [
+            (
+                "authority",
+                tls.authority,
+                here.authorities.into_keys().collect(),
+            ),
+            (
+                "identity",
+                tls.identity,
+                here.identities.into_keys().collect::<Vec<_>>(),
+            ),
+        ] {
+            if let Some(name) = name
+                && !known.contains(&name)
+            {
+                let message = format!("`tls` has no {kind} `{name}`");
+                let known = known.iter().map(String::as_str);
+                return Err(self.at(upstream, with_nearest(message, &name, known)));
+            }
+        }
+        Ok(Some(spec.clone()))
     }
 
     /// Both ways of saying how requests are spread, as one.

@@ -1,10 +1,12 @@
 //! The TLS listener of the file.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
+use super::acme::RawAcme;
 use super::{ConfigError, RawConfig, with_nearest};
 use crate::tls::{ClientAuth, IdentityFiles, Minimum, Settings, UnknownName, cipher, cipher_names};
 
@@ -28,6 +30,12 @@ pub struct RawTls {
     pub client: Option<RawClientAuth>,
     /// Refuses clients that ask for a name without a certificate.
     pub strict: bool,
+    /// Who may have signed endpoints' certificates: PEM files by the names that services use.
+    pub authorities: BTreeMap<String, PathBuf>,
+    /// What the ingress shows to endpoints, by the names that services use.
+    pub identities: BTreeMap<String, RawCertificate>,
+    /// Certificates from an ACME server.
+    pub acme: Option<RawAcme>,
 }
 
 /// One of several certificates.
@@ -60,6 +68,17 @@ pub struct RawClientAuth {
     pub optional: bool,
 }
 
+impl RawCertificate {
+    fn files(&self) -> IdentityFiles {
+        IdentityFiles {
+            certificate: self.certificate.clone(),
+            key: self.key.clone(),
+            ocsp: self.ocsp.clone(),
+            hosts: self.hosts.clone(),
+        }
+    }
+}
+
 impl RawTls {
     /// Returns what one certificate and its key say.
     pub fn of(certificate: PathBuf, key: PathBuf) -> Self {
@@ -90,14 +109,9 @@ impl RawConfig {
                 return Err(ConfigError::Invalid(message.to_owned()));
             }
         }
-        certificates.extend(raw.certificates.iter().map(|one| IdentityFiles {
-            certificate: one.certificate.clone(),
-            key: one.key.clone(),
-            ocsp: one.ocsp.clone(),
-            hosts: one.hosts.clone(),
-        }));
-        if certificates.is_empty() {
-            let message = "`tls` names no certificate";
+        certificates.extend(raw.certificates.iter().map(RawCertificate::files));
+        if certificates.is_empty() && raw.acme.is_none() && self.listen.https.is_some() {
+            let message = "`listen.https` needs a certificate in `tls`";
             return Err(ConfigError::Invalid(message.to_owned()));
         }
         Ok(Some(Settings {
@@ -114,7 +128,13 @@ impl RawConfig {
             } else {
                 UnknownName::First
             },
-            acme: false,
+            acme: raw.acme.as_ref().is_some_and(RawAcme::is_in_the_handshake),
+            authorities: raw.authorities.clone(),
+            identities: raw
+                .identities
+                .iter()
+                .map(|(name, one)| (name.clone(), one.files()))
+                .collect(),
         }))
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use ballast_http1::proxy::Addresses;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -13,13 +14,13 @@ use pingora::modules::http::grpc_web::{GrpcWeb, GrpcWebBridge};
 use pingora::protocols::l4::socket::SocketAddr as PingoraAddr;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora::{Error, ErrorSource, ErrorType, OrErr as _, Result};
 
 use super::answer::{Reason, answer, reply};
 use super::compressor::{self, CompressorBuilder};
-use super::dial::Dialer;
 use super::front::{Entrance, Entrances};
 use super::mirror::Mirror;
+use super::peer::{Purpose, peer};
 use super::tell::{self, Told};
 use super::way::{HeaderFields, Way, view};
 use crate::hub::{Active, Hub, random_bits};
@@ -160,32 +161,6 @@ impl Balancer {
         }
     }
 
-    fn peer(backend: &Backend, timeouts: &Timeouts, upgrade: bool) -> Box<HttpPeer> {
-        let epoch = backend.links.epoch();
-        let mut peer = Box::new(HttpPeer::new(backend.address, false, String::new()));
-        // Connections are shared only within one epoch of one endpoint; for an upgrade, not at all.
-        peer.group_key = if upgrade {
-            random_bits()
-        } else {
-            backend.assignment.to_bits() ^ epoch.wrapping_mul(0x9e37_79b9_7f4a_7c15)
-        };
-        let options = &mut peer.options;
-        options.read_timeout = Some(if upgrade {
-            UPGRADED_IDLE
-        } else {
-            timeouts.read
-        });
-        options.write_timeout = Some(timeouts.write);
-        options.idle_timeout = Some(timeouts.keep);
-        options.custom_l4 = Some(Arc::new(Dialer::new(
-            Arc::clone(&backend.links),
-            epoch,
-            timeouts.connect,
-            upgrade,
-        )));
-        peer
-    }
-
     /// Ends the current attempt at an endpoint that failed; says whether to try another.
     fn failed(
         &self,
@@ -225,6 +200,17 @@ impl Balancer {
         }
         retry
     }
+}
+
+/// What the connection to an endpoint is for.
+fn purpose(session: &Session, upgrade: bool) -> Purpose {
+    let client = session.client_addr().and_then(PingoraAddr::as_inet);
+    let listener = session.server_addr().and_then(PingoraAddr::as_inet);
+    let client = client.zip(listener).map(|(source, destination)| Addresses {
+        source: *source,
+        destination: *destination,
+    });
+    Purpose { upgrade, client }
 }
 
 /// Returns the host of a request: HTTP/2's authority or HTTP/1.1's `Host`.
@@ -368,7 +354,15 @@ impl ProxyHttp for Balancer {
             };
             return Err(status_error(reason));
         };
-        let mut peer = Self::peer(begun.backend(), &request.timeouts, request.upgrade);
+        let upstream = request.pool.as_ref().map(|pool| Arc::clone(&pool.upstream));
+        let mut peer = peer(
+            begun.backend(),
+            &upstream.unwrap_or_default(),
+            &self.hub.upstreams,
+            &request.timeouts,
+            purpose(session, request.upgrade),
+        )
+        .or_err(ErrorType::InternalError, "speaking to an endpoint")?;
         if request.way.route.grpc_web && is_grpc(session.req_header()) {
             // The bridge has made it a gRPC request: that is HTTP/2, whatever the client speaks.
             peer.options.set_http_version(2, 2);

@@ -20,6 +20,7 @@ use pingora::protocols::l4::stream::Stream;
 use pingora::protocols::l4::virt::VirtualSocketStream;
 use pingora::upstreams::peer::{Tracer, Tracing};
 use pingora::{Error, OrErr as _, Result};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +34,8 @@ pub struct Dialer {
     epoch: u64,
     timeout: Duration,
     upgrade: bool,
+    /// What each connection begins with.
+    preface: Vec<u8>,
 }
 
 impl Dialer {
@@ -43,7 +46,15 @@ impl Dialer {
             epoch,
             timeout,
             upgrade,
+            preface: Vec::new(),
         }
+    }
+
+    /// Begins each connection with these bytes.
+    #[must_use]
+    pub fn with_preface(mut self, preface: Vec<u8>) -> Self {
+        self.preface = preface;
+        self
     }
 }
 
@@ -126,7 +137,7 @@ impl L4Connect for Dialer {
         let address = *address
             .as_inet()
             .ok_or_else(|| Error::explain(InternalError, "endpoints have internet addresses"))?;
-        let socket = connect(&self.links, self.epoch, address, self.timeout)
+        let mut socket = connect(&self.links, self.epoch, address, self.timeout)
             .await
             .map_err(|error| {
                 let kind = match error.kind() {
@@ -136,6 +147,11 @@ impl L4Connect for Dialer {
                 };
                 Error::because(kind, "connecting to an endpoint", error)
             })?;
+        // A fresh connection's buffer takes far more than such a header: this does not wait.
+        socket
+            .write_all(&self.preface)
+            .await
+            .or_err(ConnectError, "connecting to an endpoint")?;
         let second = Socket::of(&socket).or_err(InternalError, "no descriptor left")?;
         let id = self
             .links

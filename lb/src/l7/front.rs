@@ -8,18 +8,20 @@ use std::time::Duration;
 use dashmap::DashMap;
 use pingora::apps::{HttpServerApp as _, HttpServerOptions, ServerApp as _};
 use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v2::server::H2Options;
 use pingora::protocols::l4::socket::SocketAddr as PingoraAddr;
 use pingora::protocols::l4::stream::Stream as L4Stream;
-use pingora::protocols::l4::virt::VirtualSocketStream;
+use pingora::protocols::l4::virt::{VirtualSocket, VirtualSocketStream};
 use pingora::protocols::{GetSocketDigest as _, SocketDigest, Stream};
 use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use super::tls::Decrypted;
-use super::{Balancer, Timeouts};
+use super::tls::{Decrypted, Prefixed, Relayed};
+use super::watched::{Plain, Watched};
+use super::{Balancer, Timeouts, flood};
 use crate::hub::Hub;
 use crate::metrics::{Handshake, TlsStats};
 use crate::tls::ACME_ALPN;
@@ -94,6 +96,7 @@ impl Front {
         let mut options = HttpServerOptions::default();
         options.h2c = true;
         proxy.server_options = Some(options);
+        proxy.h2_options = Some(h2_options());
         Arc::new(Self {
             proxy: Arc::new(proxy),
             entrances,
@@ -105,15 +108,12 @@ impl Front {
     /// Serves one TLS connection until it ends.
     pub async fn serve_tls(
         &self,
-        socket: TcpStream,
+        socket: Prefixed,
         client: SocketAddr,
         listener: SocketAddr,
         config: Arc<rustls::ServerConfig>,
     ) {
-        if socket.set_nodelay(true).is_err() {
-            return;
-        }
-        let digest = digest(socket.as_raw_fd(), client, listener);
+        let digest = digest(socket.socket.as_raw_fd(), client, listener);
         let accepted = TlsAcceptor::from(config).accept(socket);
         let stream = match tokio::time::timeout(FIRST_BYTES, accepted).await {
             Ok(Ok(stream)) => stream,
@@ -132,8 +132,12 @@ impl Front {
             return;
         }
         let h2 = protocol == Some(b"h2");
-        let virtual_socket = VirtualSocketStream::new(Box::new(Decrypted(stream)));
-        let mut stream = L4Stream::from(virtual_socket);
+        let stream = Decrypted(stream);
+        let mut stream = if h2 {
+            self.watched(stream, &[])
+        } else {
+            L4Stream::from(VirtualSocketStream::new(Box::new(stream)))
+        };
         stream.set_socket_digest(digest);
         self.process(Box::new(stream), h2).await;
     }
@@ -148,10 +152,43 @@ impl Front {
     ) {
         let h2 = read.starts_with(H2_PREFIX);
         let digest = digest(socket.as_raw_fd(), client, listener);
-        let mut stream = L4Stream::from(socket);
+        let mut stream = if h2 {
+            self.watched(Plain(socket), read)
+        } else {
+            L4Stream::from(socket)
+        };
         stream.set_socket_digest(digest);
         stream.rewind(read);
         self.process(Box::new(stream), h2).await;
+    }
+
+    /// Serves the plain text of a connection that another thread decrypts, until it ends.
+    pub async fn take_relay(
+        &self,
+        socket: UnixStream,
+        client: SocketAddr,
+        listener: SocketAddr,
+        read: &[u8],
+    ) {
+        let h2 = read.starts_with(H2_PREFIX);
+        let digest = digest(socket.as_raw_fd(), client, listener);
+        let socket = Relayed(socket);
+        let mut stream = if h2 {
+            self.watched(socket, read)
+        } else {
+            L4Stream::from(VirtualSocketStream::new(Box::new(socket)))
+        };
+        stream.set_socket_digest(digest);
+        stream.rewind(read);
+        self.process(Box::new(stream), h2).await;
+    }
+
+    fn watched<S>(&self, socket: S, read: &[u8]) -> L4Stream
+    where
+        S: VirtualSocket + Unpin + Send + Sync + std::fmt::Debug + 'static,
+    {
+        let watched = Watched::new(socket, read, self.stats.clone());
+        L4Stream::from(VirtualSocketStream::new(Box::new(watched)))
     }
 
     async fn process(&self, stream: Stream, h2: bool) {
@@ -185,6 +222,20 @@ impl Front {
         self.shutdown.send_replace(true);
         self.proxy.http_cleanup().await;
     }
+}
+
+fn h2_options() -> H2Options {
+    let mut options = H2Options::default();
+    options
+        .max_concurrent_streams(flood::STREAMS)
+        .max_header_list_size(flood::HEADER_LIST_BYTES)
+        .max_concurrent_reset_streams(flood::RESET_STREAMS)
+        .max_pending_accept_reset_streams(flood::PENDING_RESETS)
+        .max_local_error_reset_streams(Some(flood::MISTAKES))
+        .initial_window_size(flood::STREAM_WINDOW)
+        .initial_connection_window_size(flood::CONNECTION_WINDOW)
+        .max_send_buffer_size(flood::SEND_BUFFER);
+    options
 }
 
 fn digest(fd: std::os::fd::RawFd, client: SocketAddr, listener: SocketAddr) -> SocketDigest {

@@ -37,10 +37,16 @@ struct Name {
     name: String,
 }
 
-/// What is counted of TLS.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Kind {
+    kind: &'static str,
+}
+
+/// What is counted of TLS, and of HTTP/2's frames.
 #[derive(Debug, Clone, Default)]
 pub struct TlsStats {
     handshakes: Family<Outcome, Counter>,
+    floods: Family<Kind, Counter>,
     expiry: Family<Name, Gauge<i64, AtomicI64>>,
     /// Times that certificates were put into force.
     pub loads: Counter,
@@ -54,6 +60,11 @@ impl TlsStats {
             "tls_handshakes",
             "TLS handshakes with clients, by outcome",
             self.handshakes.clone(),
+        );
+        registry.register(
+            "http2_floods",
+            "HTTP/2 connections ended because their clients flooded them, by frame",
+            self.floods.clone(),
         );
         registry.register(
             "certificate_expiry_timestamp_seconds",
@@ -75,6 +86,11 @@ impl TlsStats {
     /// Counts a handshake.
     pub fn handshake(&self, result: Handshake) {
         self.handshakes.get_or_create(&Outcome { result }).inc();
+    }
+
+    /// Counts an HTTP/2 connection that was ended because its client flooded it.
+    pub fn flood(&self, kind: &'static str) {
+        self.floods.get_or_create(&Kind { kind }).inc();
     }
 
     /// Notes when the certificates expire, each under its name.

@@ -57,6 +57,7 @@ mod tests {
                     zone: None,
                 }],
                 balance: None,
+                upstream: None,
             }],
         });
         feed.snapshot(Generation(1), tables.collect());

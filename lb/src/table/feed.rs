@@ -447,7 +447,8 @@ impl Feed {
                 old.protocol,
                 members.collect(),
             )
-            .counting(Arc::clone(&old.stats));
+            .counting(Arc::clone(&old.stats))
+            .reached(Arc::clone(&old.upstream));
             set_gates(&pool, said, &mut effects);
             pools.get_or_insert_with(|| self.table.pools.clone())[place] = Arc::new(pool);
         }

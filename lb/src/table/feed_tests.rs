@@ -31,6 +31,7 @@ fn service(generation: u64, endpoints: Vec<Endpoint>) -> ServiceTable {
             routes: vec![RouteRule::new(None, "/")],
             endpoints,
             balance: None,
+            upstream: None,
         }],
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ballast_model::{BalancePolicy, HashKey, Protocol, ServiceId, StickySpec};
+use ballast_model::{BalancePolicy, HashKey, Protocol, ServiceId, StickySpec, UpstreamSpec};
 
 use super::{Backend, Gate, InFlight, Moment};
 use crate::metrics::ServiceStats;
@@ -85,6 +85,8 @@ pub struct Pool {
     pub members: Vec<Member>,
     /// What is counted for its service: shared by all its pools, and by those that follow them.
     pub stats: Arc<ServiceStats>,
+    /// How its endpoints are spoken to.
+    pub upstream: Arc<UpstreamSpec>,
     settings: Arc<Settings>,
     state: Arc<PoolState>,
     chooser: Chooser,
@@ -128,9 +130,17 @@ impl Pool {
             protocol,
             members,
             stats: Arc::default(),
+            upstream: Arc::default(),
             settings,
             state,
         }
+    }
+
+    /// Speaks to its endpoints as is said.
+    #[must_use]
+    pub fn reached(mut self, upstream: Arc<UpstreamSpec>) -> Self {
+        self.upstream = upstream;
+        self
     }
 
     /// Returns what is shared with the pools before and after it.

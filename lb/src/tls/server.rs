@@ -1,5 +1,6 @@
 //! The settings of the TLS listener and the files they come from, followed as they change.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::identity::{Identity, IdentityFiles, TlsError, certificates};
 use super::store::{ACME_ALPN, Store};
+use super::upstream::{Named, Upstreams};
 use crate::chain;
 use crate::metrics::TlsStats;
 
@@ -68,6 +70,10 @@ pub struct Settings {
     pub unknown_name: UnknownName,
     /// Whether an ACME server may look for a challenge's certificate.
     pub acme: bool,
+    /// Who may have signed endpoints' certificates, by name: PEM files.
+    pub authorities: BTreeMap<String, PathBuf>,
+    /// What is shown to endpoints, by name.
+    pub identities: BTreeMap<String, IdentityFiles>,
 }
 
 impl Settings {
@@ -81,8 +87,11 @@ impl Settings {
             .into_iter()
             .flatten()
         });
-        let certificates = self.certificates.iter();
-        certificates.flat_map(IdentityFiles::paths).chain(client)
+        let identities = self.certificates.iter().chain(self.identities.values());
+        identities
+            .flat_map(IdentityFiles::paths)
+            .chain(self.authorities.values().map(PathBuf::as_path))
+            .chain(client)
     }
 }
 
@@ -108,13 +117,14 @@ fn iana(suite: SupportedCipherSuite) -> String {
 pub struct Loaded {
     settings: Settings,
     identities: Vec<Identity>,
+    named: Named,
     config: Arc<ServerConfig>,
     stamps: Vec<Stamp>,
 }
 
 type Stamp = Option<(SystemTime, u64)>;
 
-/// The TLS side of an ingress.
+/// The TLS side of an ingress: what clients are shown, and what endpoints are.
 pub struct Server {
     store: Arc<Store>,
     current: Arc<ArcSwapOption<ServerConfig>>,
@@ -122,25 +132,26 @@ pub struct Server {
     taken: Mutex<Option<(Settings, Vec<Stamp>)>>,
     /// Kept over reloads, so that clients can resume.
     tickets: Option<Arc<dyn ProducesTickets>>,
+    upstreams: Arc<Upstreams>,
     stats: TlsStats,
 }
 
 impl Server {
-    /// Makes one without certificates.
-    pub fn new(stats: TlsStats) -> Arc<Self> {
+    /// Makes one without certificates: `current` stays empty until the first [`Server::take`].
+    pub fn new(
+        current: Arc<ArcSwapOption<ServerConfig>>,
+        upstreams: Arc<Upstreams>,
+        stats: TlsStats,
+    ) -> Arc<Self> {
         Arc::new(Self {
             store: Arc::default(),
-            current: Arc::default(),
+            current,
             taken: Mutex::default(),
             // It fails only if the system has no random numbers; then nobody resumes.
             tickets: ring::Ticketer::new().ok(),
+            upstreams,
             stats,
         })
-    }
-
-    /// Returns what new connections are served with; none before the first [`Server::take`].
-    pub fn current(&self) -> Arc<ArcSwapOption<ServerConfig>> {
-        Arc::clone(&self.current)
     }
 
     /// Returns the certificates.
@@ -159,6 +170,7 @@ impl Server {
         Ok(Loaded {
             settings: settings.clone(),
             identities: identities.collect::<Result<_, _>>()?,
+            named: Named::load(&settings.authorities, &settings.identities)?,
             config: self.config(settings)?,
             stamps,
         })
@@ -169,6 +181,7 @@ impl Server {
         warn_of_expiry(&loaded.identities);
         let refuse = loaded.settings.unknown_name == UnknownName::Refuse;
         self.store.set_files(loaded.identities, refuse);
+        self.upstreams.set(loaded.named);
         self.current.store(Some(loaded.config));
         self.stats.loads.inc();
         self.publish_expiries();
@@ -220,6 +233,14 @@ impl Server {
                 Some(now)
             }
         }
+    }
+
+    /// Shows certificates that an ACME server issued.
+    pub fn set_issued(&self, issued: Vec<Identity>) {
+        warn_of_expiry(&issued);
+        self.store.set_issued(issued);
+        self.stats.loads.inc();
+        self.publish_expiries();
     }
 
     fn publish_expiries(&self) {

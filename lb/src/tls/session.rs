@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use rustls::ServerConfig;
-use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError};
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, WriteTraffic};
 
 /// Bytes of an unfinished handshake message that are kept for one connection at most.
 pub const HANDSHAKE_BYTES: usize = 64 * 1024;
@@ -21,6 +21,9 @@ pub enum SessionError {
     /// alert that tells the client.
     #[error(transparent)]
     Protocol(#[from] rustls::Error),
+    /// There is no certificate to show.
+    #[error("no certificate")]
+    Unprepared,
     /// A handshake message that is too long.
     #[error("handshake of more than {HANDSHAKE_BYTES} bytes")]
     Handshake,
@@ -37,6 +40,7 @@ pub struct Session {
     open: bool,
     ended: bool,
     closed: bool,
+    failed: bool,
 }
 
 impl Session {
@@ -51,6 +55,7 @@ impl Session {
             open: false,
             ended: false,
             closed: false,
+            failed: false,
         })
     }
 
@@ -153,7 +158,7 @@ impl Session {
             let state = match status.state {
                 Ok(state) => state,
                 Err(error) => {
-                    self.alert(out);
+                    self.alert(&mut data[done + discard..], out);
                     return Err(error.into());
                 }
             };
@@ -197,19 +202,16 @@ impl Session {
         }
     }
 
-    /// Appends the alert that follows from an error.
-    fn alert(&mut self, out: &mut Vec<u8>) {
-        // The error stays, so that only what is queued comes before it.
-        while let Ok(state) = self.connection.process_tls_records(&mut []).state {
-            match state {
-                ConnectionState::EncodeTlsData(mut encode) => {
-                    if append(out, |space| encode.encode(space)).is_err() {
-                        return;
-                    }
-                }
-                ConnectionState::TransmitTlsData(transmit) => transmit.done(),
-                _ => return,
-            }
+    /// Appends the alert that follows from an error. `data` is what was not done with: the library
+    /// remembers places in it. It is asked once: the alert is all that is queued then, and asked
+    /// again it would find the same error again, and panic because that was told already.
+    fn alert(&mut self, data: &mut [u8], out: &mut Vec<u8>) {
+        self.failed = true;
+        let status = self.connection.process_tls_records(data);
+        if let Ok(ConnectionState::EncodeTlsData(mut encode)) = status.state
+            && let Err(error) = append(out, |space| encode.encode(space))
+        {
+            tracing::debug!(%error, "alert not sent");
         }
     }
 
@@ -219,15 +221,12 @@ impl Session {
     /// # Errors
     /// [`SessionError`] if the keys are used up.
     pub fn encrypt(&mut self, text: &[u8], out: &mut Vec<u8>) -> Result<bool, SessionError> {
-        if self.closed {
+        if self.closed || self.failed {
             return Ok(false);
         }
         let records = text.len().div_ceil(RECORD_BYTES);
-        self.write(
-            out,
-            text.len() + records * RECORD_OVERHEAD,
-            |traffic, space| traffic.encrypt(text, space),
-        )
+        let room = text.len() + records * RECORD_OVERHEAD;
+        self.write(out, room, What::Text(text))
     }
 
     /// Says that nothing more will be sent.
@@ -235,12 +234,10 @@ impl Session {
     /// # Errors
     /// See [`Session::encrypt`].
     pub fn close(&mut self, out: &mut Vec<u8>) -> Result<(), SessionError> {
-        if std::mem::replace(&mut self.closed, true) {
+        if std::mem::replace(&mut self.closed, true) || self.failed {
             return Ok(());
         }
-        self.write(out, RECORD_OVERHEAD + 2, |traffic, space| {
-            traffic.queue_close_notify(space)
-        })?;
+        self.write(out, RECORD_OVERHEAD + 2, What::Close)?;
         Ok(())
     }
 
@@ -248,13 +245,29 @@ impl Session {
         &mut self,
         out: &mut Vec<u8>,
         room: usize,
-        mut write: impl FnMut(
-            &mut rustls::unbuffered::WriteTraffic<'_, rustls::server::ServerConnectionData>,
-            &mut [u8],
-        ) -> Result<usize, EncryptError>,
+        what: What<'_>,
+    ) -> Result<bool, SessionError> {
+        // The library remembers places in what is kept, so it has to see it.
+        let mut partial = std::mem::take(&mut self.partial);
+        let mut done = 0;
+        let written = self.write_beside(&mut partial, &mut done, out, room, what);
+        partial.drain(..done);
+        self.partial = partial;
+        written
+    }
+
+    fn write_beside(
+        &mut self,
+        partial: &mut [u8],
+        done: &mut usize,
+        out: &mut Vec<u8>,
+        room: usize,
+        what: What<'_>,
     ) -> Result<bool, SessionError> {
         loop {
-            match self.connection.process_tls_records(&mut []).state? {
+            let status = self.connection.process_tls_records(&mut partial[*done..]);
+            *done += status.discard;
+            match status.state? {
                 ConnectionState::EncodeTlsData(mut encode) => {
                     append(out, |space| encode.encode(space))?;
                 }
@@ -263,10 +276,10 @@ impl Session {
                 ConnectionState::WriteTraffic(mut traffic) => {
                     let start = out.len();
                     out.resize(start + room, 0);
-                    let mut result = write(&mut traffic, &mut out[start..]);
+                    let mut result = what.write(&mut traffic, &mut out[start..]);
                     if let Err(EncryptError::InsufficientSize(size)) = &result {
                         out.resize(start + size.required_size, 0);
-                        result = write(&mut traffic, &mut out[start..]);
+                        result = what.write(&mut traffic, &mut out[start..]);
                     }
                     let written = result.as_ref().map_or(0, |written| *written);
                     out.truncate(start + written);
@@ -280,6 +293,26 @@ impl Session {
                 }
                 _ => return Ok(false),
             }
+        }
+    }
+}
+
+/// What is written into a session.
+#[derive(Debug, Clone, Copy)]
+enum What<'a> {
+    Text(&'a [u8]),
+    Close,
+}
+
+impl What<'_> {
+    fn write(
+        self,
+        traffic: &mut WriteTraffic<'_, ServerConnectionData>,
+        space: &mut [u8],
+    ) -> Result<usize, EncryptError> {
+        match self {
+            Self::Text(text) => traffic.encrypt(text, space),
+            Self::Close => traffic.queue_close_notify(space),
         }
     }
 }

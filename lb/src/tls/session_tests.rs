@@ -261,3 +261,53 @@ fn endless_handshake_message_is_bounded() {
     }
     panic!("128 KiB of a handshake were kept");
 }
+
+/// What the library remembers of a half message is its place in what is kept: it must still be
+/// there when something is encrypted in between.
+#[test]
+fn text_is_encrypted_while_a_message_is_half_there() {
+    let mut pair = pair(BOTH[1], 100);
+    pair.shake_hands(&[usize::MAX]);
+    pair.client.refresh_traffic_keys().expect("changes keys");
+    pair.client.write_tls(&mut pair.to_server).expect("writes");
+    let mut bytes = std::mem::take(&mut pair.to_server);
+    let half = bytes.len() / 2;
+    let (first, second) = bytes.split_at_mut(half);
+    for part in [first, second] {
+        let received = pair.server.received(part, &mut pair.to_client, |_| {});
+        received.expect("goes on");
+        assert!(
+            pair.server
+                .encrypt(b"down", &mut pair.to_client)
+                .expect("encrypts")
+        );
+        assert_eq!(pair.down().expect("is decrypted"), b"down");
+    }
+}
+
+#[test]
+fn nothing_breaks_after_a_failure_at_any_byte_of_the_handshake() {
+    for version in BOTH {
+        let mut first = pair(version, 100);
+        first.up(&[usize::MAX]).expect("goes on");
+        first.down().expect("goes on");
+        first
+            .client
+            .write_tls(&mut first.to_server)
+            .expect("writes");
+        let length = first.to_server.len();
+        for place in (0..length).step_by(7) {
+            let mut pair = pair(version, 100);
+            pair.up(&[usize::MAX]).expect("goes on");
+            pair.down().expect("goes on");
+            pair.client.write_tls(&mut pair.to_server).expect("writes");
+            let place = place.min(pair.to_server.len() - 1);
+            pair.to_server[place] ^= 0x55;
+            let failed = pair.up(&[50]).is_err();
+            let sent = pair.server.encrypt(b"after", &mut pair.to_client);
+            assert!(!failed || !sent.expect("no error"), "{place}");
+            pair.server.close(&mut pair.to_client).ok();
+            pair.to_server.clear();
+        }
+    }
+}

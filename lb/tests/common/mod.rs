@@ -330,7 +330,20 @@ impl Ingress {
 
     /// The same with more listeners than that for HTTP: `, https: ADDRESS`.
     pub async fn start_with(listen: &str, rest: &str) -> Self {
-        let (http, admin) = (free_address(), free_address());
+        Self::start_at(free_address(), listen, rest).await
+    }
+
+    /// Ends it, and waits until it has.
+    pub async fn end(mut self) {
+        self.stop.cancel();
+        if let Some(ended) = self.ended.take() {
+            ended.await.expect("no panic").expect("ends well");
+        }
+    }
+
+    /// The same with an address for HTTP that was chosen before.
+    pub async fn start_at(http: SocketAddr, listen: &str, rest: &str) -> Self {
+        let admin = free_address();
         let dir = tempfile::tempdir().expect("a folder");
         let file = dir.path().join("lb.yaml");
         let mut ingress = Self {

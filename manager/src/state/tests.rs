@@ -369,6 +369,7 @@ fn table_names_bound_endpoints_of_ports_that_are_reached() {
         published: None,
         protocol: ballast_model::Protocol::Http,
         balance: None,
+        upstream: None,
     });
     let web = cluster.create(wanted);
     let plain = cluster.create(spec("plain", 1));

@@ -19,6 +19,7 @@ mod rule_text;
 mod service;
 mod template;
 mod update;
+mod upstream;
 mod validate;
 
 pub use access::{InvalidDigest, InvalidNetwork, Network, PasswordDigest};
@@ -47,4 +48,5 @@ pub use rule_text::InvalidRule;
 pub use service::{Mode, ServiceSpec, StopPolicy, TaskTemplate, Ulimit};
 pub use template::{InvalidTemplate, PathTemplate, TEMPLATE_NAMES, fill};
 pub use update::{UpdateFailureAction, UpdateOrder, UpdatePolicy};
+pub use upstream::{ProxyVersion, UpstreamSpec, UpstreamTlsSpec};
 pub use validate::{InvalidSpec, validate, validate_name};

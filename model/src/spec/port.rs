@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::BalanceSpec;
+use super::{BalanceSpec, UpstreamSpec};
 
 /// A port that each task of a service serves.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -26,6 +26,9 @@ pub struct PortSpec {
     /// How its requests or connections are spread over the tasks; the defaults if not given.
     #[serde(default)]
     pub balance: Option<BalanceSpec>,
+    /// How ingresses speak to the tasks; plain HTTP/1.1 if not given.
+    #[serde(default)]
+    pub upstream: Option<UpstreamSpec>,
 }
 
 /// Which port of its node a task listens on.
@@ -124,6 +127,7 @@ impl FromStr for PortSpec {
             published: Some(published),
             protocol: protocol.unwrap_or(default),
             balance: None,
+            upstream: None,
         })
     }
 }

@@ -321,6 +321,9 @@ fn validate_ports(spec: &ServiceSpec) -> Result<(), InvalidSpec> {
         if let Some(balance) = &port.balance {
             balance.validate(&format!("ports[{place}].balance"))?;
         }
+        if let Some(upstream) = &port.upstream {
+            upstream.validate(&format!("ports[{place}].upstream"))?;
+        }
         let udp = port.protocol == Protocol::Udp;
         if let Some(number) = port.published
             && !published.insert((udp, number))

@@ -90,6 +90,7 @@ fn port(name: &str, target: Target) -> PortSpec {
         published: None,
         protocol: Protocol::Http,
         balance: None,
+        upstream: None,
     }
 }
 

@@ -75,5 +75,6 @@ pub fn port(name: &str, target: Target) -> PortSpec {
         published: None,
         protocol: Protocol::Tcp,
         balance: None,
+        upstream: None,
     }
 }

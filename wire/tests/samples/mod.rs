@@ -158,6 +158,19 @@ fn bindings() -> Vec<PortBinding> {
     vec![binding("http", 20_001), binding("p80", 80)]
 }
 
+fn upstream() -> UpstreamSpec {
+    UpstreamSpec {
+        http2: true,
+        tls: Some(UpstreamTlsSpec {
+            server_name: Some("api.internal".to_owned()),
+            authority: Some("own".to_owned()),
+            identity: Some("ingress".to_owned()),
+            insecure: false,
+        }),
+        proxy_protocol: Some(ProxyVersion::V2),
+    }
+}
+
 fn balance() -> BalanceSpec {
     BalanceSpec {
         policy: BalancePolicy::BoundedHash,
@@ -176,6 +189,7 @@ fn ports() -> Vec<PortSpec> {
             published: Some(8080),
             protocol: Protocol::Http,
             balance: Some(balance()),
+            upstream: Some(upstream()),
         },
         PortSpec {
             name: "p80".to_owned(),
@@ -183,6 +197,7 @@ fn ports() -> Vec<PortSpec> {
             published: None,
             protocol: Protocol::Udp,
             balance: None,
+            upstream: None,
         },
     ]
 }
@@ -403,6 +418,7 @@ fn table() -> ServiceTable {
                 zone: Some("b".to_owned()),
             }],
             balance: Some(balance()),
+            upstream: Some(upstream()),
         }],
     }
 }

@@ -14,17 +14,22 @@
 //! * [`worker`]: the shell around the machines of one thread; [`uplinks`]: its connections to
 //!   endpoints
 //! * [`threads`]: starts, listens, drains; [`inbox`]: how other threads speak to a worker
+//! * [`preface`]: the PROXY header before it; [`secure`]: TLS around a machine; [`relay`]: from there to
+//!   pingora
 //! * [`telling`]: the access log and spans
 //! * [`handoff`]: connections that are not ours to serve
 
 mod handoff;
 mod inbox;
 mod machine;
+mod preface;
+mod relay;
+mod secure;
 mod telling;
 mod threads;
 mod uplinks;
 mod worker;
 
-pub use handoff::{HANDOFF_MAX, HandOver, serve as serve_handed_over};
+pub use handoff::{HANDOFF_MAX, HandOver, Kind, serve as serve_handed_over};
 pub use inbox::ListenId;
 pub use threads::{Setup, Threads};

@@ -1,6 +1,6 @@
 //! A thread of the hot path: a ring, the machines of its clients, and its connections to endpoints.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
@@ -12,18 +12,20 @@ use ballast_http1::{Limits, Request};
 use ballast_ring::{Handler, Io, Timer, Token};
 use tokio::sync::mpsc;
 
-use super::handoff::HandOver;
+use super::handoff::{HandOver, Kind};
 use super::inbox::{Command, Inbox, ListenId};
 use super::machine::{
     Asked, Closing, Connection, Desk, Ended, Input, Routed, Shell, Side, Story, Way,
 };
+use super::relay::send_cipher;
+use super::secure::Secure;
 use super::telling;
 use super::uplinks::{Uplinks, Use};
 use crate::hub::{Active, Hub, Place, random_bits};
 use crate::l7::balancer::PROBE_TIMEOUT;
 use crate::l7::{Entrance, Timeouts};
 use crate::policy::{Affinity, Attempt, Outcome, Refused, Want};
-use crate::route::{Decision, Route};
+use crate::route::{Answer, Decision, Route};
 use crate::table::{Backend, InFlight, Moment, Pool};
 
 /// How often idle connections to endpoints are looked through.
@@ -35,30 +37,34 @@ const WAITING_MAX: usize = 8192;
 
 /// A client's connection.
 #[derive(Debug)]
-struct Client {
-    machine: Connection<Token>,
+pub(super) struct Client {
+    pub(super) machine: Connection<Token>,
     token: Token,
-    peer: SocketAddr,
+    pub(super) peer: SocketAddr,
     /// The place of its listener in `Worker::listeners`.
-    listener: u32,
+    pub(super) listener: u32,
+    /// What came of the PROXY header that it must begin with.
+    pub(super) preface: Option<Vec<u8>>,
+    /// Under TLS.
+    pub(super) secure: Option<Box<Secure>>,
     /// The timer, and for when it is armed: not later than the machine's deadline.
-    timer: Option<(Timer, Instant)>,
+    pub(super) timer: Option<(Timer, Instant)>,
 }
 
 /// An address that is, or was, listened on.
 #[derive(Debug)]
-struct Listener {
+pub(super) struct Listener {
     id: ListenId,
     /// None once it is closed.
     token: Option<Token>,
-    address: SocketAddr,
-    entrance: Entrance,
+    pub(super) address: SocketAddr,
+    pub(super) entrance: Entrance,
 }
 
 /// What is the same for all clients of a thread.
 #[derive(Debug)]
-struct Core {
-    hub: Arc<Hub>,
+pub(super) struct Core {
+    pub(super) hub: Arc<Hub>,
     timeouts: Timeouts,
     limits: Limits,
     uplinks: Uplinks,
@@ -66,30 +72,42 @@ struct Core {
     waiting: VecDeque<Token>,
     draining: bool,
     sweeping: bool,
+    /// Plain text that one event has for a client under TLS: encrypted together at its end.
+    pending: Vec<u8>,
+    pub(super) cipher: Vec<u8>,
+    /// What a machine is given is nothing that the ring has lent.
+    pub(super) copied: bool,
 }
 
 /// A thread's part of the hot path.
 #[derive(Debug)]
 pub struct Worker {
-    core: Core,
+    pub(super) core: Core,
     desk: Desk<Token>,
     inbox: Arc<Inbox>,
     /// By the index of their token.
-    clients: Vec<Option<Box<Client>>>,
+    pub(super) clients: Vec<Option<Box<Client>>>,
     count: usize,
     /// Exchanges under way, and the notice of it.
     busy: usize,
     active: Option<Active>,
-    listeners: Vec<Listener>,
-    handoff: mpsc::Sender<HandOver>,
+    pub(super) listeners: Vec<Listener>,
+    /// Plain text of the event at hand.
+    pub(super) plain: Vec<u8>,
+    /// Clients by the socket through which their plain text goes to pingora.
+    pub(super) relays: HashMap<Token, Token>,
+    pub(super) handoff: mpsc::Sender<HandOver>,
     stopped: bool,
 }
 
 /// What a machine reaches the world with, for one event.
-struct Hands<'a> {
+pub(super) struct Hands<'a> {
     core: &'a mut Core,
     io: &'a mut Io,
     client: Token,
+    secure: Option<&'a mut Secure>,
+    /// The machine wants the connection given away, which under TLS a relay does.
+    leaves: bool,
     closed: bool,
 }
 
@@ -110,7 +128,12 @@ impl Worker {
                 waiting: VecDeque::new(),
                 draining: false,
                 sweeping: false,
+                pending: Vec::new(),
+                cipher: Vec::new(),
+                copied: false,
             },
+            plain: Vec::new(),
+            relays: HashMap::new(),
             desk: Desk::default(),
             inbox,
             clients: Vec::new(),
@@ -129,7 +152,7 @@ impl Worker {
     }
 
     /// Lets a client's machine take an event, and does what follows.
-    fn with_client(
+    pub(super) fn with_client(
         &mut self,
         io: &mut Io,
         token: Token,
@@ -142,14 +165,26 @@ impl Worker {
         if client.token != token {
             return;
         }
+        if client
+            .secure
+            .as_ref()
+            .is_some_and(|secure| secure.relay.is_some())
+        {
+            // What happens to it is pingora's affair, but for a wish that it end.
+            return;
+        }
         let mut hands = Hands {
             core: &mut self.core,
             io: &mut *io,
             client: token,
+            secure: client.secure.as_deref_mut(),
+            leaves: false,
             closed: false,
         };
         let before = client.machine.is_busy();
         event(&mut client.machine, &mut self.desk, &mut hands);
+        hands.flush();
+        let leaves = hands.leaves;
         let closed = hands.closed;
         let after = client.machine.is_busy();
         let deadline = client.machine.deadline();
@@ -165,6 +200,8 @@ impl Worker {
         }
         if closed {
             self.forget(io, token);
+        } else if leaves {
+            self.begin_relay(io, token);
         }
         if !self.core.sweeping && self.core.uplinks.has_idle() {
             self.core.sweeping = true;
@@ -187,7 +224,7 @@ impl Worker {
     }
 
     /// Forgets a client whose connection is closed or given away.
-    fn forget(&mut self, io: &mut Io, token: Token) -> Option<Box<Client>> {
+    pub(super) fn forget(&mut self, io: &mut Io, token: Token) -> Option<Box<Client>> {
         let slot = self.clients.get_mut(token.index())?;
         if slot.as_ref()?.token != token {
             return None;
@@ -195,6 +232,10 @@ impl Worker {
         let client = slot.take()?;
         if let Some((timer, _)) = client.timer {
             io.disarm(timer);
+        }
+        if let Some(relay) = client.secure.as_ref().and_then(|secure| secure.relay) {
+            self.relays.remove(&relay);
+            io.close(relay);
         }
         self.count -= 1;
         self.end_drain(io);
@@ -294,13 +335,23 @@ impl Worker {
         }
     }
 
+    pub(super) fn client_mut(&mut self, token: Token) -> Option<&mut Client> {
+        let client = self.clients.get_mut(token.index())?.as_deref_mut()?;
+        (client.token == token).then_some(client)
+    }
+
     fn give_away(&mut self, client: Client, socket: OwnedFd) {
-        let listener = &self.listeners[client.listener as usize];
+        let hello = client.secure.and_then(|secure| secure.into_hello());
+        let (read, kind) = match hello {
+            Some((read, config)) => (read, Kind::Hello(config)),
+            None => (client.machine.into_held(), Kind::Plain),
+        };
         let over = HandOver {
             socket,
             client: client.peer,
-            listener: listener.address,
-            read: client.machine.into_held(),
+            listener: self.listeners[client.listener as usize].address,
+            read,
+            kind,
         };
         if let Err(error) = self.handoff.try_send(over) {
             tracing::warn!(%error, "connection not handed over");
@@ -319,6 +370,7 @@ impl Handler for Worker {
             return;
         };
         let entrance = self.listeners[place].entrance;
+        let awaited = self.core.hub.hops.load().sends_proxy_header(peer.ip());
         if self.clients.len() <= socket.index() {
             self.clients.resize_with(socket.index() + 1, || None);
         }
@@ -326,6 +378,8 @@ impl Handler for Worker {
             machine: Connection::new(peer.ip(), entrance, io.now()),
             token: socket,
             peer,
+            preface: awaited.then(Vec::new),
+            secure: (entrance == Entrance::SharedTls).then(|| Box::new(Secure::new())),
             listener: u32::try_from(place).unwrap_or(u32::MAX),
             timer: None,
         }));
@@ -357,15 +411,22 @@ impl Handler for Worker {
             }),
             // An answer that nobody asked for: where the next one begins is not known.
             Use::Idle => self.core.uplinks.discard(io, token),
-            Use::Other => self.with_client(io, token, |machine, desk, hands| {
-                machine.client_received(data, desk, hands);
-            }),
+            Use::Other => match self.client_mut(token) {
+                Some(client) if client.preface.is_some() => self.preface_received(io, token, data),
+                Some(client) if client.secure.is_some() => self.secure_received(io, token, data),
+                Some(_) => self.with_client(io, token, |machine, desk, hands| {
+                    machine.client_received(data, desk, hands);
+                }),
+                None => self.relay_received(io, token, data),
+            },
         }
     }
 
     fn ended(&mut self, io: &mut Io, token: Token, result: io::Result<()>) {
         let broken = result.is_err();
-        if self.core.uplinks.use_of(token) == Use::Other {
+        if self.is_relayed(token) {
+            self.relay_ended(io, token, broken);
+        } else if self.core.uplinks.use_of(token) == Use::Other {
             self.with_client(io, token, |machine, desk, hands| {
                 machine.client_ended(broken, desk, hands);
             });
@@ -380,6 +441,7 @@ impl Handler for Worker {
                 machine.link_sent(token, hands);
             }),
             Use::Idle => {}
+            Use::Other if self.is_relayed(token) => self.relay_sent(io, token),
             Use::Other => {
                 self.with_client(io, token, |machine, _, hands| machine.client_sent(hands));
             }
@@ -402,6 +464,14 @@ impl Handler for Worker {
             return;
         };
         client.timer = None;
+        if client
+            .secure
+            .as_ref()
+            .is_some_and(|secure| secure.relay.is_some())
+        {
+            // pingora watches over its time.
+            return;
+        }
         let token = client.token;
         let now = io.now();
         self.with_client(io, token, |machine, desk, hands| {
@@ -434,6 +504,49 @@ impl Hands<'_> {
         }
     }
 
+    /// Answers an ACME server that looks for a proof, whatever the routes say.
+    fn challenge(&self, asked: &Asked<'_>) -> Option<Answer> {
+        if asked.entrance != Entrance::Shared {
+            return None;
+        }
+        let proof = self.core.hub.challenges.answer(asked.request.path())?;
+        Some(Answer {
+            status: 200,
+            fields: vec![(
+                "content-type".to_owned(),
+                "application/octet-stream".to_owned(),
+            )],
+            body: proof.into(),
+        })
+    }
+
+    /// Encrypts and sends what the event had for the client.
+    fn flush(&mut self) {
+        let Core {
+            pending, cipher, ..
+        } = &mut *self.core;
+        let Some(secure) = self.secure.as_deref_mut() else {
+            return;
+        };
+        if pending.is_empty() {
+            return;
+        }
+        if let Err(error) = secure.encrypt(pending, cipher) {
+            tracing::debug!(%error, "not encrypted");
+        }
+        pending.clear();
+        send_cipher(self.io, self.client, cipher);
+    }
+
+    /// Sends what is left, and says that it was the last.
+    fn end_secure(&mut self) {
+        self.flush();
+        if let Some(secure) = self.secure.as_deref_mut() {
+            secure.close(&mut self.core.cipher);
+            send_cipher(self.io, self.client, &mut self.core.cipher);
+        }
+    }
+
     fn moment(&self) -> Moment {
         self.core.hub.moment(self.io.now())
     }
@@ -455,6 +568,9 @@ impl Shell for Hands<'_> {
     }
 
     fn route(&mut self, asked: &Asked<'_>) -> Routed {
+        if let Some(answer) = self.challenge(asked) {
+            return Routed::Answer(answer);
+        }
         let now = self.moment();
         let table = self.core.hub.current();
         let ours = |route: &Route| !route.needs_pingora();
@@ -561,20 +677,28 @@ impl Shell for Hands<'_> {
 
     fn send(&mut self, to: Side<Token>, bytes: &[u8]) {
         // A connection that cannot take it any more is told to have ended.
-        self.io.send(self.token(to), bytes);
+        if to == Side::Client && self.secure.is_some() {
+            self.core.pending.extend_from_slice(bytes);
+        } else {
+            self.io.send(self.token(to), bytes);
+        }
     }
 
     fn pass(&mut self, to: Side<Token>, input: Input<'_>, part: Range<usize>) {
-        let token = self.token(to);
-        if input.lent {
-            self.io.forward(token, part);
+        // Under TLS the plain text is nowhere the ring could lend it from.
+        if input.lent && self.secure.is_none() && !self.core.copied {
+            self.io.forward(self.token(to), part);
         } else {
-            self.io.send(token, &input.bytes[part]);
+            self.send(to, &input.bytes[part]);
         }
     }
 
     fn unsent(&self, to: Side<Token>) -> usize {
-        self.io.unsent(self.token(to))
+        let pending = match to {
+            Side::Client => self.core.pending.len(),
+            Side::Link(_) => 0,
+        };
+        self.io.unsent(self.token(to)) + pending
     }
 
     fn pause(&mut self, from: Side<Token>) {
@@ -586,18 +710,28 @@ impl Shell for Hands<'_> {
     }
 
     fn shutdown(&mut self, to: Side<Token>) {
+        if to == Side::Client {
+            self.end_secure();
+        }
         self.io.shutdown(self.token(to));
     }
 
     fn close(&mut self, how: Closing) {
         self.closed = true;
         match how {
-            Closing::Sent => self.io.close_sent(self.client),
+            Closing::Sent => {
+                self.end_secure();
+                self.io.close_sent(self.client);
+            }
             Closing::Reset => self.io.reset(self.client),
         }
     }
 
     fn hand_over(&mut self) {
-        self.io.detach(self.client);
+        if self.secure.is_some() {
+            self.leaves = true;
+        } else {
+            self.io.detach(self.client);
+        }
     }
 }

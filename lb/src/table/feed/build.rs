@@ -100,7 +100,8 @@ impl Feed {
             });
             let members = members.collect();
             let pool = Pool::of(state, key, Arc::clone(&name), port.protocol, members)
-                .counting(Arc::clone(&stats));
+                .counting(Arc::clone(&stats))
+                .reached(Arc::new(port.upstream.clone().unwrap_or_default()));
             set_gates(&pool, &[], effects);
             pools.push(Arc::new(pool));
         }

@@ -35,6 +35,7 @@ fn service(
             policy: BalancePolicy::ALL[policy],
             ..BalanceSpec::default()
         }),
+        upstream: None,
     };
     ServiceTable {
         service: ServiceId::from_bits(number),

@@ -357,7 +357,9 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
         };
         let tls = self.entrance == Entrance::SharedTls;
         let routed = shell.route(&asked);
-        if matches!(routed, Routed::Over) {
+        let spoken_to_otherwise =
+            matches!(&routed, Routed::To(pool, _) if !pool.upstream.is_plain());
+        if matches!(routed, Routed::Over) || spoken_to_otherwise {
             return Started::Over;
         }
         let story = shell.story(request, self.client, tls);

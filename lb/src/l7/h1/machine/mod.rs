@@ -33,7 +33,7 @@ mod shell;
 mod story;
 mod way;
 
-pub use connection::Connection;
+pub use connection::{Connection, UNSENT_MAX};
 pub use shell::{Asked, Closing, Desk, Ended, Input, Routed, Shell, Side};
 pub use story::Story;
 pub use way::Way;
