@@ -34,6 +34,7 @@ impl RawConfig {
         });
         Ok(Hops {
             proxies: networks.collect::<Result<_, _>>()?,
+            forwarding: self.forwarding()?,
         })
     }
 

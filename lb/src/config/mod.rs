@@ -25,6 +25,7 @@ use crate::observe::ObserveConfig;
 use crate::upgrade::UpgradeConfig;
 
 mod acme;
+mod forwarded;
 mod io;
 mod listen;
 mod observe;
@@ -34,6 +35,7 @@ mod timeouts;
 mod tls;
 
 pub use acme::RawAcme;
+pub use forwarded::{RawForwarded, RawForwardedHeader};
 pub use io::RawIo;
 pub use listen::RawListen;
 pub use observe::{RawAccessLog, RawTraces, RawUpgrade};
@@ -111,6 +113,8 @@ pub struct RawConfig {
     pub pin_threads: bool,
     /// The certificates and settings of `listen.https`.
     pub tls: Option<RawTls>,
+    /// Who is believed about clients, and how endpoints are told of them.
+    pub forwarded: RawForwarded,
     /// How long things may take.
     pub timeouts: RawTimeouts,
     /// How one process takes over from another.

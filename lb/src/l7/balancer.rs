@@ -1,6 +1,6 @@
 //! What pingora asks on the way of a request.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use pingora::{Error, ErrorSource, ErrorType, OrErr as _, Result};
 
 use super::answer::{Reason, answer, reply};
 use super::compressor::{self, CompressorBuilder};
+use super::forwarded::{OWN_FIELDS, Seen, Sink};
 use super::front::{Entrance, Entrances};
 use super::mirror::Mirror;
 use super::peer::{Purpose, peer};
@@ -86,6 +87,8 @@ pub struct Request {
     /// Bytes of the request's body so far.
     body: u64,
     tls: bool,
+    /// Who asks, once that is known.
+    client: Option<IpAddr>,
     current: Option<InFlight>,
     attempt_begun: Instant,
     tried: Vec<Arc<Backend>>,
@@ -119,7 +122,9 @@ impl Balancer {
         request.tls = entrance == Entrance::SharedTls;
         let table = self.hub.table();
         let fields = HeaderFields(session.req_header());
-        let view = view(session, &fields, entrance);
+        let mut view = view(session, &fields, entrance);
+        view.client = self.hub.hops.load().forwarding.client(view.client, &fields);
+        request.client = Some(view.client);
         match table.decide(&view, random_bits(), self.hub.now()) {
             Decision::NoRoute => None,
             Decision::Answer(answer) => Some(answer),
@@ -145,6 +150,30 @@ impl Balancer {
             .hub
             .begin_for(affinity, pool, &mut request.tried, deadline);
         begun.await
+    }
+
+    /// Adds what an endpoint must know of the client.
+    fn forward_headers(
+        &self,
+        session: &Session,
+        upstream: &mut RequestHeader,
+        tls: bool,
+    ) -> Result<()> {
+        for name in OWN_FIELDS {
+            upstream.remove_header(name);
+        }
+        let Some(peer) = session.client_addr().and_then(PingoraAddr::as_inet) else {
+            return Ok(());
+        };
+        let seen = Seen {
+            peer: peer.ip(),
+            tls,
+            host: host_of(session.req_header()),
+        };
+        let fields = HeaderFields(session.req_header());
+        let hops = self.hub.hops.load_full();
+        hops.forwarding
+            .tell(&seen, &fields, &mut Upstream(upstream))
     }
 
     /// Answers with a reason; with the route's own answer instead if no endpoint took the request.
@@ -199,6 +228,19 @@ impl Balancer {
             pool.stats.retried();
         }
         retry
+    }
+}
+
+/// A head of pingora's.
+struct Upstream<'a>(&'a mut RequestHeader);
+
+impl Sink for Upstream<'_> {
+    type Error = Box<Error>;
+
+    fn field(&mut self, name: &'static str, write: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
+        let mut value = Vec::new();
+        write(&mut value);
+        self.0.insert_header(name, value)
     }
 }
 
@@ -279,6 +321,7 @@ impl ProxyHttp for Balancer {
             mirror: None,
             body: 0,
             tls: false,
+            client: None,
             current: None,
             attempt_begun: now,
             tried: Vec::new(),
@@ -334,7 +377,7 @@ impl ProxyHttp for Balancer {
         request.active = Some(self.hub.activate());
         if let Some(copies) = &request.way.mirror {
             let mut head = session.req_header().clone();
-            forward_headers(session, &mut head, request.tls)?;
+            self.forward_headers(session, &mut head, request.tls)?;
             request.way.change_request(&mut head)?;
             request.mirror = Mirror::begin(&self.hub, copies, &head);
         }
@@ -398,7 +441,7 @@ impl ProxyHttp for Balancer {
         request: &mut Request,
     ) -> Result<()> {
         tell::name_headers(upstream, &request.named)?;
-        forward_headers(session, upstream, request.tls)?;
+        self.forward_headers(session, upstream, request.tls)?;
         request.way.change_request(upstream)
     }
 
@@ -537,6 +580,7 @@ impl ProxyHttp for Balancer {
         let told = Told {
             begun: Some(request.begun),
             tls: request.tls,
+            client: request.client,
             status: code,
             traffic,
             service: request.pool.as_ref().map_or("", |pool| &pool.service_name),
@@ -568,27 +612,4 @@ impl ProxyHttp for Balancer {
     ) -> bool {
         true
     }
-}
-
-/// Adds what an endpoint must know of the client. `X-Forwarded-For` keeps what came, and its last
-/// entry is the address that this ingress saw; the others are set anew.
-fn forward_headers(session: &Session, upstream: &mut RequestHeader, tls: bool) -> Result<()> {
-    let client = session.client_addr().and_then(PingoraAddr::as_inet);
-    if let Some(client) = client {
-        let ip = client.ip().to_canonical().to_string();
-        let before = upstream.headers.get_all("x-forwarded-for").into_iter();
-        let mut chain: Vec<&str> = before.filter_map(|value| value.to_str().ok()).collect();
-        chain.push(&ip);
-        let chain = chain.join(", ");
-        upstream.insert_header("x-forwarded-for", chain)?;
-    }
-    let proto = if tls { "https" } else { "http" };
-    upstream.insert_header("x-forwarded-proto", proto)?;
-    let host = host_of(session.req_header()).to_owned();
-    if host.is_empty() {
-        upstream.remove_header("x-forwarded-host");
-    } else {
-        upstream.insert_header("x-forwarded-host", host)?;
-    }
-    Ok(())
 }

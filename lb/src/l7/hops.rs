@@ -4,11 +4,15 @@ use std::net::IpAddr;
 
 use ballast_model::Network;
 
+use super::forwarded::Forwarding;
+
 /// What is believed of whom.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Hops {
     /// Balancers whose connections begin with a PROXY header.
     pub proxies: Vec<Network>,
+    /// Proxies whose fields name the client.
+    pub forwarding: Forwarding,
 }
 
 impl Hops {

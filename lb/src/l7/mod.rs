@@ -9,6 +9,7 @@ mod balancer;
 mod compressor;
 pub mod dial;
 pub mod flood;
+pub mod forwarded;
 mod front;
 pub mod h1;
 mod hops;

@@ -21,6 +21,7 @@ use crate::observe::{Entry, Named, REQUEST_ID, TRACEPARENT};
 pub(super) struct Told<'a> {
     pub begun: Option<Instant>,
     pub tls: bool,
+    pub client: Option<IpAddr>,
     pub status: u16,
     pub traffic: Traffic,
     pub service: &'a str,
@@ -66,7 +67,8 @@ pub(super) fn ended(hub: &Hub, session: &Session, named: &Named, told: &Told<'_>
             .get(name)
             .map_or(&b""[..], |value| value.as_bytes())
     };
-    let client = session.client_addr().and_then(PingoraAddr::as_inet);
+    let peer = session.client_addr().and_then(PingoraAddr::as_inet);
+    let client = told.client.or(peer.map(SocketAddr::ip));
     let reason = session
         .response_written()
         .and_then(|response| response.headers.get(REASON_HEADER))
@@ -82,7 +84,7 @@ pub(super) fn ended(hub: &Hub, session: &Session, named: &Named, told: &Told<'_>
     let entry = Entry {
         at,
         client: client.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |client| {
-            client.ip().to_canonical()
+            client.to_canonical()
         }),
         tls: told.tls,
         method: head.method.as_str(),

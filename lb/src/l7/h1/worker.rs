@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::Guard;
 use ballast_http1::{Limits, Request};
 use ballast_ring::{Handler, Io, Timer, Token};
 use tokio::sync::mpsc;
@@ -23,7 +24,7 @@ use super::telling;
 use super::uplinks::{Uplinks, Use};
 use crate::hub::{Active, Hub, Place, random_bits};
 use crate::l7::balancer::PROBE_TIMEOUT;
-use crate::l7::{Entrance, Timeouts};
+use crate::l7::{Entrance, Hops, Timeouts};
 use crate::policy::{Affinity, Attempt, Outcome, Refused, Want};
 use crate::route::{Answer, Decision, Route};
 use crate::table::{Backend, InFlight, Moment, Pool};
@@ -565,6 +566,10 @@ impl Shell for Hands<'_> {
 
     fn limits(&self) -> &Limits {
         &self.core.limits
+    }
+
+    fn hops(&self) -> Guard<Arc<Hops>> {
+        self.core.hub.hops.load()
     }
 
     fn route(&mut self, asked: &Asked<'_>) -> Routed {

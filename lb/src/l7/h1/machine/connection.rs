@@ -350,19 +350,21 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
         spare: &mut Spare<L>,
         shell: &mut S,
     ) -> Started {
-        let asked = Asked {
+        let tls = self.entrance == Entrance::SharedTls;
+        let hops = shell.hops();
+        let mut asked = Asked {
             entrance: self.entrance,
             client: self.client,
             request,
         };
-        let tls = self.entrance == Entrance::SharedTls;
+        asked.client = hops.forwarding.client(self.client, &asked);
         let routed = shell.route(&asked);
         let spoken_to_otherwise =
             matches!(&routed, Routed::To(pool, _) if !pool.upstream.is_plain());
         if matches!(routed, Routed::Over) || spoken_to_otherwise {
             return Started::Over;
         }
-        let story = shell.story(request, self.client, tls);
+        let story = shell.story(request, asked.client, tls);
         let (pool, way) = match routed {
             Routed::Over => return Started::Over,
             Routed::Answer(answer) => {
@@ -400,12 +402,13 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
         exchange.keep = request.keep_alive();
         exchange.request = BodyReader::new(request.body());
         let client = head::Client {
-            address: self.client,
+            peer: self.client,
             tls,
+            forwarding: &hops.forwarding,
             named: exchange.story.as_ref().map(|story| &story.named),
             service: exchange.pool.as_ref().map_or("", |pool| &pool.service_name),
         };
-        head::write_request(&mut exchange.replay, request, client, &exchange.way);
+        head::write_request(&mut exchange.replay, &asked, client, &exchange.way);
         self.exchange = Some(exchange);
         Started::Exchange
     }

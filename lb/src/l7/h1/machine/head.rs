@@ -1,21 +1,26 @@
 //! Heads as they are written: requests to endpoints, answers to clients, and answers of our own.
 
+use std::convert::Infallible;
 use std::net::IpAddr;
 
 use ballast_http1::{BodyLength, KnownField, Refusal, Request, Response, render};
 
+use super::shell::Asked;
 use super::way::Way;
 use crate::l7::answer::{REASON_HEADER, Reason};
+use crate::l7::forwarded::{Forwarding, Seen, Sink};
 use crate::observe::{Named, REQUEST_ID, TRACEPARENT};
 use crate::route::{Answer, Edits};
 
 /// What an endpoint is told about the client.
 #[derive(Debug, Clone, Copy)]
 pub struct Client<'a> {
-    /// Where it connected from.
-    pub address: IpAddr,
+    /// Who is connected.
+    pub peer: IpAddr,
     /// Whether it came over TLS.
     pub tls: bool,
+    /// Who is believed about clients.
+    pub forwarding: &'a Forwarding,
     /// What the request is called, if it is.
     pub named: Option<&'a Named>,
     /// The service that it asks: the host of a request that names none.
@@ -70,15 +75,14 @@ impl Own {
 }
 
 /// Appends the head with which a request goes to an endpoint: as it came, but for what was meant
-/// for this hop alone, and for what the endpoint must know of the client. `X-Forwarded-For` keeps
-/// what came, and its last entry is the address that was seen here; the others are set anew.
-pub fn write_request(out: &mut Vec<u8>, request: &Request<'_>, client: Client<'_>, way: &Way) {
+/// for this hop alone, and for what the endpoint must know of the client.
+pub fn write_request(out: &mut Vec<u8>, asked: &Asked<'_>, client: Client<'_>, way: &Way) {
+    let request = asked.request;
     write_request_line(out, request, way);
     let host = request.host();
     let new_id = client.named.and_then(Named::new_id);
     let span = client.named.and_then(Named::span);
     let mut has_host = false;
-    let mut forwarded_for = false;
     let edits = way.route.as_ref().map(|route| &route.request);
     let kept = |name: &[u8]| edits.is_none_or(|edits| edits.keeps(name));
     request.fields().copy_kept(out, |field| match field.known {
@@ -86,11 +90,14 @@ pub fn write_request(out: &mut Vec<u8>, request: &Request<'_>, client: Client<'_
             has_host |= field.known == Some(KnownField::Host);
             false
         }
-        Some(KnownField::XForwardedFor) => {
-            forwarded_for = true;
-            false
-        }
-        Some(KnownField::XForwardedProto | KnownField::XForwardedHost) => false,
+        Some(
+            KnownField::Forwarded
+            | KnownField::XForwardedFor
+            | KnownField::XForwardedHost
+            | KnownField::XForwardedPort
+            | KnownField::XForwardedProto
+            | KnownField::XRealIp,
+        ) => false,
         // What the connection's own fields name is taken out, but never the host.
         Some(KnownField::Host) => {
             has_host = true;
@@ -123,27 +130,39 @@ pub fn write_request(out: &mut Vec<u8>, request: &Request<'_>, client: Client<'_
     if let Some(span) = span {
         render::field(out, TRACEPARENT, &span.traceparent()[..]);
     }
-    out.extend_from_slice(b"x-forwarded-for: ");
-    if forwarded_for {
-        let before = request.fields().iter();
-        for field in before.filter(|field| field.known == Some(KnownField::XForwardedFor)) {
-            out.extend_from_slice(field.value);
-            out.extend_from_slice(b", ");
-        }
-    }
-    write_address(out, client.address);
-    out.extend_from_slice(if client.tls {
-        b"\r\nx-forwarded-proto: https\r\n"
-    } else {
-        b"\r\nx-forwarded-proto: http\r\n"
-    });
-    if !host.is_empty() {
-        render::field(out, "x-forwarded-host", host.as_bytes());
+    let seen = Seen {
+        peer: client.peer,
+        tls: client.tls,
+        host,
+    };
+    let told = client.forwarding.tell(&seen, asked, &mut Lines(out));
+    match told {
+        Ok(()) => {}
+        Err(never) => match never {},
     }
     for (name, value) in edits.into_iter().flat_map(Edits::added) {
         render::field(out, name, value.as_bytes());
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// A head as it goes over the wire.
+struct Lines<'a>(&'a mut Vec<u8>);
+
+impl Sink for Lines<'_> {
+    type Error = Infallible;
+
+    fn field(
+        &mut self,
+        name: &'static str,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), Infallible> {
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(b": ");
+        write(self.0);
+        self.0.extend_from_slice(b"\r\n");
+        Ok(())
+    }
 }
 
 fn write_request_line(out: &mut Vec<u8>, request: &Request<'_>, way: &Way) {
@@ -161,24 +180,6 @@ fn write_request_line(out: &mut Vec<u8>, request: &Request<'_>, way: &Way) {
         }
     }
     out.extend_from_slice(b" HTTP/1.1\r\n");
-}
-
-/// Appends an address; IPv4 in whichever form as IPv4.
-fn write_address(out: &mut Vec<u8>, address: IpAddr) {
-    match address.to_canonical() {
-        IpAddr::V4(address) => {
-            for (index, octet) in address.octets().into_iter().enumerate() {
-                if index > 0 {
-                    out.push(b'.');
-                }
-                render::decimal(out, octet.into());
-            }
-        }
-        IpAddr::V6(address) => {
-            use std::io::Write as _;
-            write!(out, "{address}").expect("writing to a vector does not fail");
-        }
-    }
 }
 
 /// Whether the head of an answer has nothing that is meant for this hop alone. How its body is

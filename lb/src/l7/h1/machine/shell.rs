@@ -6,13 +6,14 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::Guard;
 use ballast_http1::{Limits, Request, Scratch};
 
 use super::exchange::Exchange;
 use super::story::Story;
 use super::way::Way;
 use crate::hub::Place;
-use crate::l7::{Entrance, Timeouts};
+use crate::l7::{Entrance, Hops, Timeouts};
 use crate::metrics::Traffic;
 use crate::policy::{Affinity, Attempt, Outcome, Refused};
 use crate::route::{Answer, FieldLookup, RequestView};
@@ -106,6 +107,8 @@ pub trait Shell {
     /// Returns how large things may be.
     fn limits(&self) -> &Limits;
 
+    /// Returns who is believed about clients.
+    fn hops(&self) -> Guard<Arc<Hops>>;
     /// Says where a request goes.
     fn route(&mut self, asked: &Asked<'_>) -> Routed;
     /// Begins at an endpoint of the pool that was not tried.

@@ -23,7 +23,8 @@ fn answer_of_an_endpoint_goes_to_the_client_as_it_came_and_both_connections_stay
     assert_eq!(
         case.world.sent(0),
         "GET /a HTTP/1.1\r\nhost: a.test\r\nx-forwarded-for: 192.0.2.7\r\n\
-         x-forwarded-proto: http\r\nx-forwarded-host: a.test\r\n\r\n"
+         x-forwarded-proto: http\r\nx-forwarded-host: a.test\r\nx-forwarded-port: 80\r\n\
+         x-real-ip: 192.0.2.7\r\n\r\n"
     );
     assert_eq!(case.world.in_flight(), 1);
     case.link(0, OK);
@@ -387,8 +388,9 @@ fn fields_for_this_hop_stop_here_in_both_directions() {
     );
     assert_eq!(
         case.world.sent(0),
-        "GET /x?y HTTP/1.1\r\nhost: a.test\r\nx-forwarded-for: 1.2.3.4, 192.0.2.7\r\n\
-         x-forwarded-proto: http\r\nx-forwarded-host: a.test\r\n\r\n"
+        "GET /x?y HTTP/1.1\r\nhost: a.test\r\nx-forwarded-for: 192.0.2.7\r\n\
+         x-forwarded-proto: http\r\nx-forwarded-host: a.test\r\nx-forwarded-port: 80\r\n\
+         x-real-ip: 192.0.2.7\r\n\r\n"
     );
     case.link(
         0,

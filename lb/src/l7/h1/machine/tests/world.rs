@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::Guard;
 use ballast_http1::{Limits, Request};
 use ballast_model::{AssignmentId, NodeId, Protocol, ServiceId};
 
@@ -12,7 +13,7 @@ use super::super::{
     Asked, Closing, Connection, Desk, Ended, Input, Routed, Shell, Side, Story, Way,
 };
 use crate::hub::{Hub, Place};
-use crate::l7::{Entrance, Timeouts};
+use crate::l7::{Entrance, Hops, Timeouts};
 use crate::policy::{Affinity, Attempt, Outcome, Refused, Want};
 use crate::table::{Backend, Gate, InFlight, Member, MemberState, Moment, Pool, PoolKey};
 
@@ -62,6 +63,7 @@ pub struct World {
     pub pause: Duration,
     /// What the next request's route does.
     pub way: Way,
+    pub hops: Arc<Hops>,
 }
 
 /// Returns a pool of endpoints that take requests.
@@ -108,6 +110,7 @@ impl World {
             retries: 0,
             pause: Duration::ZERO,
             way: Way::default(),
+            hops: Arc::default(),
         }
     }
 
@@ -133,6 +136,10 @@ impl World {
 
 impl Shell for World {
     type Link = usize;
+
+    fn hops(&self) -> Guard<Arc<Hops>> {
+        Guard::from_inner(Arc::clone(&self.hops))
+    }
 
     fn now(&self) -> Instant {
         self.now
