@@ -540,10 +540,11 @@ fn limited_client_is_told_when_to_come_back_and_others_are_served() {
 
 #[test]
 fn password_opens_and_does_not_go_on_to_the_endpoint() {
-    let digest: String = Sha256::digest(b"pepperopen sesame")
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let digest = Sha256::digest(b"pepperopen sesame");
+    let digest = digest.iter().fold(String::new(), |mut text, byte| {
+        let _ = std::fmt::Write::write_fmt(&mut text, format_args!("{byte:02x}"));
+        text
+    });
     let users = [("ann".to_owned(), format!("sha256:pepper:{digest}"))];
     let basic = BasicAuth {
         realm: "in\"ner".to_owned(),

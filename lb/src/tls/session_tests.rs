@@ -87,7 +87,7 @@ impl Pair {
             rest = after;
             let got = &mut self.got;
             self.server.received(piece, &mut self.to_client, |text| {
-                got.extend_from_slice(text)
+                got.extend_from_slice(text);
             })?;
         }
         Ok(())
@@ -121,7 +121,7 @@ impl Pair {
 }
 
 fn text(length: usize) -> Vec<u8> {
-    (0..length).map(|place| (place % 251) as u8).collect()
+    (0..=250).cycle().take(length).collect()
 }
 
 proptest! {

@@ -93,9 +93,7 @@ impl Store {
         let index = self.index.load();
         let named = name.and_then(|name| index.named(name));
         let first = |among: &[Arc<CertifiedKey>]| among.iter().find(|key| usable(key)).cloned();
-        named
-            .and_then(|named| first(named))
-            .or_else(|| first(&index.others))
+        named.and_then(first).or_else(|| first(&index.others))
     }
 }
 
@@ -196,7 +194,7 @@ mod tests {
         let all = [identity(&["a.test"]), identity(&["a.test"])];
         let store = Store::default();
         store.set_files(all.to_vec(), false);
-        let not_first = |key: &CertifiedKey| !std::ptr::eq(key, &*all[0].certified);
+        let not_first = |key: &CertifiedKey| !std::ptr::eq(key, &raw const *all[0].certified);
         let key = store.choose(Some("a.test"), not_first).expect("the other");
         assert!(Arc::ptr_eq(&key, &all[1].certified));
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use ballast_http1::{BodyReader, Limits, Scratch, parse_request, render};
+use ballast_http1::{BodyReader, Limits, Refusal, Scratch, parse_request, render};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -82,7 +82,7 @@ impl Recorder {
         let mut buffer = Vec::new();
         loop {
             let (head, mut reader, path, waits) = loop {
-                if let Some(read) = self.head(&buffer)? {
+                if let Some(read) = self.head(&buffer).ok()? {
                     break read;
                 }
                 if socket.read_buf(&mut buffer).await.ok()? == 0 {
@@ -137,16 +137,16 @@ impl Recorder {
 
     /// The head that the bytes begin with, what follows its body, and its path. Bytes that are no
     /// head are written down, too.
-    fn head(&self, buffer: &[u8]) -> Option<Option<(String, BodyReader, String, bool)>> {
+    fn head(&self, buffer: &[u8]) -> Result<Option<(String, BodyReader, String, bool)>, Refusal> {
         let mut scratch = Scratch::default();
         match parse_request(buffer, &mut scratch, &Limits::default()) {
-            Ok(None) => Some(None),
+            Ok(None) => Ok(None),
             Ok(Some(request)) => {
                 let head = &buffer[..request.head_len()];
                 let head = String::from_utf8_lossy(head).into_owned();
                 let reader = BodyReader::new(request.body());
                 let waits = request.expects_continue();
-                Some(Some((head, reader, request.path().to_owned(), waits)))
+                Ok(Some((head, reader, request.path().to_owned(), waits)))
             }
             Err(refusal) => {
                 self.seen.lock().unwrap().push(Seen {
@@ -154,7 +154,7 @@ impl Recorder {
                     raw: format!("{refusal}").into_bytes(),
                     body: buffer.to_vec(),
                 });
-                None
+                Err(refusal)
             }
         }
     }

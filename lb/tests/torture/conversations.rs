@@ -10,7 +10,7 @@ async fn pipelined_requests_are_answered_in_their_order() {
     let mut client = stage.client().await;
     let mut all = String::new();
     for number in 0..30 {
-        all += &match number % 3 {
+        let request = match number % 3 {
             0 => format!("GET /t/{number} HTTP/1.1\r\nHost: a\r\n\r\n"),
             1 => format!("POST /t/{number} HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"),
             _ => format!(
@@ -18,6 +18,7 @@ async fn pipelined_requests_are_answered_in_their_order() {
                  5\r\nhello\r\n0\r\n\r\n"
             ),
         };
+        all.push_str(&request);
     }
     client.send(&all).await;
     for number in 0..30 {

@@ -88,7 +88,7 @@ proptest! {
         ),
     ) {
         let mut feed = Feed::new();
-        let mut now: std::collections::BTreeMap<u64, ServiceTable> = Default::default();
+        let mut now = std::collections::BTreeMap::<u64, ServiceTable>::new();
         for ((number, gone, ports, endpoints, policy), generation) in steps.into_iter().zip(1..) {
             let before = Arc::clone(feed.table());
             let routed = seen(&feed);
