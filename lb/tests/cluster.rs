@@ -1,4 +1,6 @@
 //! An ingress in a cluster: a manager and agents that do what the test says.
+//!
+//! Size: the scripted manager and agents are only of use to the tests beside them.
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod common;

@@ -375,11 +375,12 @@ async fn client_under_tls_is_served_here_and_through_the_other_path_with_bodies_
             .unwrap();
         tokio::spawn(connection);
         for size in [0, 1, 20_000, 100_000, 3_000_000] {
-            let body: Bytes = (0..size).map(|place| (place % 251) as u8).collect();
+            let body: Bytes = (0..=250).cycle().take(size).collect();
             let request = http::Request::post("/")
                 .header("host", "example.test")
                 .body(Full::new(body.clone()))
                 .unwrap();
+            sender.ready().await.unwrap();
             let response = sender.send_request(request).await.unwrap();
             assert_eq!(response.status(), 200, "{size}");
             let echoed = response.into_body().collect().await.unwrap().to_bytes();

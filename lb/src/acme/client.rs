@@ -37,16 +37,13 @@ impl Client {
     /// [`TlsError`] if the file cannot be used.
     pub fn new(authority: Option<&Path>) -> Result<Self, TlsError> {
         let mut roots = RootCertStore::empty();
-        match authority {
-            Some(path) => {
-                for certificate in certificates(path)? {
-                    roots.add(certificate)?;
-                }
+        if let Some(path) = authority {
+            for certificate in certificates(path)? {
+                roots.add(certificate)?;
             }
-            None => {
-                let found = rustls_native_certs::load_native_certs();
-                roots.add_parsable_certificates(found.certs);
-            }
+        } else {
+            let found = rustls_native_certs::load_native_certs();
+            roots.add_parsable_certificates(found.certs);
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)

@@ -181,7 +181,7 @@ impl Keeper {
                     })?;
                 builder()?.from_credentials(credentials).await?
             }
-            Err(_) => {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let contact: Vec<&str> = settings.contact.iter().map(String::as_str).collect();
                 let new = NewAccount {
                     contact: &contact,
@@ -202,6 +202,8 @@ impl Keeper {
                 write(&path, &text)?;
                 account
             }
+            // Not made anew: one account more with the server, and the kept one lost.
+            Err(source) => return Err(AcmeError::Kept { path, source }),
         };
         self.account = Some(account.clone());
         Ok(account)

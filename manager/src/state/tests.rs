@@ -400,7 +400,7 @@ fn table_says_in_which_zone_its_endpoints_are() {
     let web = cluster.create(published("web", 8080));
     cluster.run();
     let before = project::service_table(&cluster.state, web).expect("published");
-    assert_eq!(before.ports[0].endpoints[0].zone, None);
+    assert_eq!(before.ports[0].endpoints[0].zone, Some("z1".to_owned()));
     let label = |key: &str| Command::UpdateNode {
         node: node_id(1),
         availability: None,
