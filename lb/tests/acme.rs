@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
+use common::witness::Witness;
 use common::{Backend, Ingress, Mode, free_address, until};
 use rustls::pki_types::CertificateDer;
 use tokio::net::TcpStream;
@@ -110,7 +111,7 @@ async fn shown(address: SocketAddr, name: &str) -> Option<CertificateDer<'static
         .with_no_client_auth();
     config
         .dangerous()
-        .set_certificate_verifier(Arc::new(Gullible));
+        .set_certificate_verifier(Arc::new(Witness::default()));
     let socket = TcpStream::connect(address).await.ok()?;
     let name = name.to_owned().try_into().unwrap();
     let stream = tokio_rustls::TlsConnector::from(Arc::new(config))
@@ -162,45 +163,4 @@ async fn issues(challenge: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certificates_are_issued_by_a_proof_over_http_and_kept() {
     issues("http-01").await;
-}
-
-/// Believes everything: what is looked at is whose certificate it is.
-#[derive(Debug)]
-struct Gullible;
-
-impl rustls::client::danger::ServerCertVerifier for Gullible {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &rustls::pki_types::ServerName<'_>,
-        _: &[u8],
-        _: rustls::pki_types::UnixTime,
-    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
-        Ok(rustls::client::danger::ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        rustls::crypto::ring::default_provider()
-            .signature_verification_algorithms
-            .supported_schemes()
-    }
 }

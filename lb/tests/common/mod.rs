@@ -1,6 +1,8 @@
 //! Backends that misbehave on purpose, and a client that sees every byte.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod witness;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
