@@ -309,9 +309,13 @@ async fn changed_file_moves_traffic_without_a_failed_request_and_a_bad_one_chang
     assert_eq!(new.total(), 0);
     ingress.write(&service(&[&new]));
     until("the new one serves", || async { new.total() > 50 }).await;
-    let before = old.total();
-    until("more come", || async { new.total() > 200 }).await;
-    assert_eq!(old.total(), before, "the old one gets nothing any more");
+    // What was on its way to the old one may still arrive, if this machine is slow.
+    until("150 in a row go to the new one", || async {
+        let (at_old, at_new) = (old.total(), new.total());
+        until("more come", || async { new.total() > at_new + 150 }).await;
+        old.total() == at_old
+    })
+    .await;
     stop.store(true, Ordering::Relaxed);
     for client in clients {
         assert!(client.await.expect("no panic") > 0);

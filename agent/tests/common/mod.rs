@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its share")]
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -84,8 +84,7 @@ http.server.ThreadingHTTPServer(('0.0.0.0', int(os.environ['PORT'])), H).serve_f
 ";
 
 pub fn free_port() -> u16 {
-    let socket = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("binds");
-    socket.local_addr().expect("has an address").port()
+    ballast_test_ports::free_address().port()
 }
 
 impl Harness {

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 pub use certificate::Certificate;
 pub use generator::{Generator, Load, Report};
-pub use nginx::{Nginx, free};
+pub use nginx::Nginx;
 pub use proxies::ballast_config;
 pub use proxy::{Entries, Entry, Proxy, Setup};
 

@@ -1,10 +1,11 @@
 //! nginx as a target: one process on one core.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
+use ballast_test_ports::free_address;
 use tempfile::TempDir;
 
 use crate::child::{self, Daemon};
@@ -34,7 +35,7 @@ impl Nginx {
     fn start(core: Option<usize>, location: &str) -> Result<Self> {
         let program = super::find("nginx").context("nginx is not installed")?;
         let folder = tempfile::tempdir().context("a folder")?;
-        let (address, status) = (free()?, free()?);
+        let (address, status) = (free_address(), free_address());
         let http = format!(
             "  server {{ listen {address} backlog=16384; location / {{ {location} }} }}
   server {{ listen {status}; location / {{ stub_status; }} }}
@@ -111,15 +112,6 @@ http {{
 fn requests_in(text: &str) -> Option<u64> {
     let (_, counts) = text.split_once("accepts handled requests")?;
     counts.split_whitespace().nth(2)?.parse().ok()
-}
-
-/// Returns an address that nobody listens on. Somebody else may take it before it is used: then
-/// what is started there says so.
-pub fn free() -> Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("a port")?;
-    let address = listener.local_addr().context("a port")?;
-    ensure!(address.port() != 0, "no port is free");
-    Ok(address)
 }
 
 #[cfg(test)]

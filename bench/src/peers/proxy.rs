@@ -8,10 +8,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use ballast_test_ports::free_address;
 use tempfile::TempDir;
 
 use super::certificate::Certificate;
-use super::nginx::free;
 use super::proxies;
 use crate::child::{self, Daemon};
 
@@ -73,12 +73,12 @@ pub struct Entries {
 }
 
 impl Entries {
-    fn free() -> Result<Self> {
-        Ok(Self {
-            plain: free()?,
-            h2c: free()?,
-            tls: free()?,
-        })
+    fn free() -> Self {
+        Self {
+            plain: free_address(),
+            h2c: free_address(),
+            tls: free_address(),
+        }
     }
 }
 
@@ -146,7 +146,7 @@ impl Proxy {
     /// # Errors
     /// It is not built, or does not come up.
     pub fn ballast(setup: &Setup<'_>, config: impl FnOnce(&Entries) -> String) -> Result<Self> {
-        let entries = Entries::free()?;
+        let entries = Entries::free();
         let recipe = Recipe {
             config: config(&entries),
             ..proxies::ballast_epoll(setup, &entries)?
@@ -155,7 +155,7 @@ impl Proxy {
     }
 
     fn start(name: &'static str, make: Make, setup: &Setup<'_>, under: &[&str]) -> Result<Self> {
-        let entries = Entries::free()?;
+        let entries = Entries::free();
         let recipe = make(setup, &entries)?;
         Self::begin(name, entries, recipe, setup, under)
     }

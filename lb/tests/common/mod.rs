@@ -302,11 +302,7 @@ pub async fn get(address: SocketAddr) -> Answer {
     request(address, "GET", "get", "").await.expect("answers")
 }
 
-/// A port that nobody listens on at the moment.
-pub fn free_address() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
-    listener.local_addr().expect("is bound")
-}
+pub use ballast_test_ports::free_address;
 
 /// A running ingress.
 pub struct Ingress {

@@ -155,8 +155,5 @@ pub fn runtime() -> tokio::runtime::Runtime {
         .expect("builds")
 }
 
-/// Returns an address on which nobody listens.
-pub fn nobody() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
-    listener.local_addr().expect("has an address")
-}
+/// An address on which nobody listens.
+pub use ballast_test_ports::free_address as nobody;

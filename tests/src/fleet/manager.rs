@@ -32,9 +32,7 @@ impl FleetManager {
     /// # Errors
     /// It does not serve in time.
     pub fn start(dir: &Path) -> Result<Self> {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").context("a port")?;
-        let links = free.local_addr().context("a port")?;
-        drop(free);
+        let links = ballast_test_ports::free_address();
         allow_files();
         let process = spawn(dir, links)?;
         let mut manager = Self {

@@ -63,6 +63,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "ballast-simulate",
             "ballast-loadgen",
             "ballast-ring",
+            "ballast-test-ports",
         ],
     ),
     (
@@ -79,8 +80,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "ballast-ring",
             "ballast-loadgen",
             "ballast-bench",
+            "ballast-test-ports",
         ],
     ),
+    ("ballast-test-ports", &[]),
     ("ballast-hello", &[]),
     ("xtask", &[]),
 ];
