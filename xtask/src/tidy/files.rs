@@ -9,10 +9,16 @@ const REASON: &str = "//! Size:";
 /// Lines of a file's header in which it is looked for.
 const HEADER_LINES: usize = 60;
 
-/// The one crate that lends memory to the kernel. Cargo takes a workspace's lints whole or not at
-/// all, so its own table repeats them, but for the one that forbids `unsafe`.
-const UNSAFE: &str = "ring/Cargo.toml";
-/// What its table says instead.
+/// The crates that lend memory to the kernel or read its own. Cargo takes a workspace's lints whole
+/// or not at all, so their own tables repeat them, but for the one that forbids `unsafe`.
+const UNSAFE: &[&str] = &[
+    "ring/Cargo.toml",
+    "ebpf/common/Cargo.toml",
+    "ebpf/loader/Cargo.toml",
+];
+/// A crate for another target, outside the workspace.
+const FOREIGN: &str = "ebpf/xdp/Cargo.toml";
+/// What their tables say instead.
 const UNSAFE_LINTS: [&str; 3] = [
     "unsafe_code = \"allow\"",
     "unsafe_op_in_unsafe_fn = \"deny\"",
@@ -21,12 +27,15 @@ const UNSAFE_LINTS: [&str; 3] = [
 
 pub fn check(sources: &[Source]) -> Vec<String> {
     let mut complaints: Vec<String> = sources.iter().flat_map(complaints).collect();
-    let text = |path| {
+    let text = |path: &str| {
         let source = sources.iter().find(|source| source.path == path);
-        source.map_or("", |source| source.text.as_str())
+        source.map(|source| source.text.as_str())
     };
-    let missing = missing_lints(text("Cargo.toml"), text(UNSAFE));
-    complaints.extend(missing.map(|line| format!("{UNSAFE}: `{line}` is missing in its lints")));
+    for path in UNSAFE {
+        let Some(member) = text(path) else { continue };
+        let missing = missing_lints(text("Cargo.toml").unwrap_or_default(), member);
+        complaints.extend(missing.map(|line| format!("{path}: `{line}` is missing in its lints")));
+    }
     complaints
 }
 
@@ -71,7 +80,9 @@ fn complaints(source: &Source) -> Vec<String> {
         let compact: String = source.text.split_whitespace().collect();
         // A workspace of its own (`fuzz/`) cannot take over the lints of this one.
         let own = compact.contains("[workspace]");
-        if !own && source.path != UNSAFE && !compact.contains("[lints]workspace=true") {
+        let path = source.path.as_str();
+        let excepted = UNSAFE.contains(&path) || path == FOREIGN;
+        if !own && !excepted && !compact.contains("[lints]workspace=true") {
             complain("`[lints] workspace = true` is missing".to_owned());
         }
     }

@@ -12,6 +12,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ballast-probe", &["ballast-model"]),
     ("ballast-http1", &[]),
     ("ballast-ring", &[]),
+    ("ballast-test-ports", &[]),
+    ("ballast-ebpf-common", &[]),
+    ("ballast-ebpf-loader", &["ballast-ebpf-common"]),
     (
         "ballast-agent",
         &[
@@ -19,6 +22,8 @@ const LAYERS: &[(&str, &[&str])] = &[
             "ballast-wire",
             "ballast-link",
             "ballast-probe",
+            "ballast-ebpf-common",
+            "ballast-ebpf-loader",
         ],
     ),
     (
@@ -30,6 +35,8 @@ const LAYERS: &[(&str, &[&str])] = &[
             "ballast-probe",
             "ballast-http1",
             "ballast-ring",
+            "ballast-ebpf-common",
+            "ballast-ebpf-loader",
         ],
     ),
     (
@@ -64,6 +71,8 @@ const LAYERS: &[(&str, &[&str])] = &[
             "ballast-loadgen",
             "ballast-ring",
             "ballast-test-ports",
+            "ballast-ebpf-common",
+            "ballast-ebpf-loader",
         ],
     ),
     (
@@ -81,9 +90,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "ballast-loadgen",
             "ballast-bench",
             "ballast-test-ports",
+            "ballast-ebpf-common",
+            "ballast-ebpf-loader",
         ],
     ),
-    ("ballast-test-ports", &[]),
     ("ballast-hello", &[]),
     ("xtask", &[]),
 ];
