@@ -2,7 +2,7 @@
 
 use crate::progress::step;
 use crate::setup::{self, Purpose};
-use crate::{shell, tests_run, tidy};
+use crate::{ebpf, shell, tests_run, tidy};
 
 /// Formats the code.
 pub fn fmt() -> anyhow::Result<()> {
@@ -30,6 +30,7 @@ pub fn verify() -> anyhow::Result<()> {
     })?;
     step("tidy", tidy::run)?;
     step("setup", || setup::run(Purpose::Test))?;
+    step("object for the kernel", ebpf::check)?;
     step("clippy", || {
         shell::run(shell::cargo().args([
             "clippy",

@@ -5,6 +5,7 @@
 
 mod bench;
 mod demo;
+mod ebpf;
 mod gate;
 mod instructions;
 mod progress;
@@ -20,6 +21,9 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   setup [test|demo|bench]    install the system packages that it needs (all without a name)
+  ebpf [--check | --setup | --bench]
+                             build the object for the kernel and keep it, or compare it,
+                             install the tools alone (under target/bpf), or build what measures it
   tidy                       layers, file sizes, docs: what compilers do not check
   fmt                        format the code
   fix                        format, and apply what clippy can
@@ -42,6 +46,7 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["setup"] => setup::run(setup::Purpose::Bench),
         ["setup", name] => setup::Purpose::named(name).and_then(setup::run),
+        ["ebpf", rest @ ..] => ebpf::run(rest),
         ["tidy"] => tidy::run(),
         ["fmt"] => gate::fmt(),
         ["fix"] => gate::fix(),

@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{bail, ensure};
 
 use crate::progress::step;
-use crate::{bench, shell};
+use crate::{bench, ebpf, shell};
 
 /// What the machine is to be ready for; each needs what the ones before it need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -139,6 +139,9 @@ pub fn run(purpose: Purpose) -> anyhow::Result<()> {
     if purpose >= Purpose::Bench {
         bench::install_oha()?;
         bench::install_from_python()?;
+        if let Err(error) = ebpf::run(&["--setup"]) {
+            eprintln!("    without tools for kernel programs: {error:#}");
+        }
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 use cargo_metadata::{Metadata, MetadataCommand};
 
-use crate::{readme, shell};
+use crate::{ebpf, readme, shell};
 
 /// A file of the repository.
 pub(crate) struct Source {
@@ -44,6 +44,7 @@ pub fn run() -> anyhow::Result<()> {
     let mut complaints = layers::check(&metadata);
     complaints.extend(files::check(&sources));
     complaints.extend(docs::check(&sources, &members(&metadata)));
+    complaints.extend(ebpf::complaints());
     complaints.extend(readme::check());
     for complaint in &complaints {
         eprintln!("    {complaint}");
