@@ -72,8 +72,37 @@
 )]
 #![allow(
     clippy::cast_possible_truncation,
-    reason = "fields are cut out of words and headers throughout"
+    clippy::cast_possible_wrap,
+    clippy::cast_lossless,
+    reason = "fields are cut out of words and headers throughout, and lengths are below 2^16"
+)]
+#![allow(
+    clippy::cast_ptr_alignment,
+    reason = "packets have no alignment: see `window`; records are aligned to a line of the cache"
 )]
 #![cfg_attr(not(any(test, feature = "host")), no_std)]
 
+mod balance;
+mod begin;
+pub mod checksum;
+mod decap;
+mod family;
+mod flow;
+mod flows;
+mod forward;
+pub mod hash;
+#[cfg(feature = "host")]
+pub mod host;
+mod icmp;
 pub mod layout;
+mod limit;
+mod machine;
+mod nat;
+mod reply;
+mod service;
+mod window;
+
+pub use balance::balance;
+pub use decap::decapsulate;
+pub use machine::{Action, Machine, NextHop};
+pub use window::Window;

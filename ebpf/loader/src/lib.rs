@@ -23,6 +23,6 @@ mod shared;
 pub use error::Error;
 pub use maps::{Maps, Sizes};
 pub use netlink::{Link, Route, ask_for, link, link_at, neighbour, route};
-pub use programs::{Attached, Mode, Program, Programs, requirements};
+pub use programs::{Attached, Mode, Program, Programs, object, requirements};
 pub use ring::{Change, Ring, Share};
 pub use shared::{Plain, Shared};

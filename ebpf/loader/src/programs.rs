@@ -88,6 +88,11 @@ pub struct Programs {
     folder: PathBuf,
 }
 
+/// Returns the object, for those who run programs without attaching them.
+pub fn object() -> &'static [u8] {
+    OBJECT
+}
+
 /// Looks whether this process and kernel can do it at all.
 ///
 /// # Errors

@@ -63,7 +63,6 @@ struct Shard {
     received: AtomicU64,
     sent: AtomicU64,
     retries: AtomicU64,
-    hedges: AtomicU64,
 }
 
 /// What is counted for one service.
@@ -112,11 +111,6 @@ impl ServiceStats {
         self.shard().retries.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a request that was sent to a second endpoint besides, since the first was slow.
-    pub fn hedged(&self) {
-        self.shard().hedges.fetch_add(1, Ordering::Relaxed);
-    }
-
     /// Returns everything that was counted.
     pub fn total(&self) -> Totals {
         let mut totals = Totals::default();
@@ -129,7 +123,6 @@ impl ServiceStats {
             totals.traffic.received += shard.received.load(Ordering::Relaxed);
             totals.traffic.sent += shard.sent.load(Ordering::Relaxed);
             totals.retries += shard.retries.load(Ordering::Relaxed);
-            totals.hedges += shard.hedges.load(Ordering::Relaxed);
         }
         let counted = CODES.into_iter().zip(codes).filter(|&(_, count)| count > 0);
         totals.codes.extend(counted);
@@ -166,8 +159,6 @@ pub struct Totals {
     pub traffic: Traffic,
     /// Requests sent to another endpoint after the first one failed.
     pub retries: u64,
-    /// Requests sent to a second endpoint besides, since the first was slow.
-    pub hedges: u64,
 }
 
 impl Totals {
@@ -233,7 +224,6 @@ mod tests {
                         stats.finished(code, Duration::from_millis(1), traffic);
                     }
                     stats.retried();
-                    stats.hedged();
                 });
             }
         });
@@ -248,7 +238,6 @@ mod tests {
             sent: 80_000,
         };
         assert_eq!((totals.traffic, totals.retries), (traffic, 8));
-        assert_eq!(totals.hedges, 8);
     }
 
     #[test]

@@ -157,7 +157,8 @@ fn build(tools: &Toolchain, bin: &str, locked: bool) -> anyhow::Result<Vec<u8>> 
     cargo
         .current_dir(&source)
         .args(["build", "--release", "--quiet", "-Zbuild-std=core"])
-        .args(["--bin", bin])
+        // The package by name: others of the workspace would be built with what they have by default.
+        .args(["--package", PROGRAMS, "--bin", bin])
         .args(["--target", TARGET])
         .env("CARGO_TARGET_DIR", source.join("target"))
         .env("CARGO_ENCODED_RUSTFLAGS", flags(tools, &source)?)
@@ -197,8 +198,6 @@ fn flags(tools: &Toolchain, source: &Path) -> anyhow::Result<OsString> {
         "-Cdebuginfo=2",
         "-Clink-arg=--btf",
         "-Ctarget-cpu=v3",
-        // A load from a packet is one instruction, wherever it lies.
-        "-Ctarget-feature=+allows-misaligned-mem-access",
     ]
     .map(str::to_owned)
     .into();

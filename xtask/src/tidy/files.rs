@@ -15,6 +15,7 @@ const UNSAFE: &[&str] = &[
     "ring/Cargo.toml",
     "ebpf/common/Cargo.toml",
     "ebpf/loader/Cargo.toml",
+    "ebpf/packets/Cargo.toml",
 ];
 /// A crate for another target, outside the workspace.
 const FOREIGN: &str = "ebpf/xdp/Cargo.toml";

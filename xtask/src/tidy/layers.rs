@@ -16,6 +16,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ballast-ebpf-common", &[]),
     ("ballast-ebpf-loader", &["ballast-ebpf-common"]),
     (
+        "ballast-ebpf-packets",
+        &["ballast-ebpf-common", "ballast-ebpf-loader"],
+    ),
+    (
         "ballast-agent",
         &[
             "ballast-model",
@@ -73,6 +77,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "ballast-test-ports",
             "ballast-ebpf-common",
             "ballast-ebpf-loader",
+            "ballast-ebpf-packets",
         ],
     ),
     (
@@ -92,6 +97,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "ballast-test-ports",
             "ballast-ebpf-common",
             "ballast-ebpf-loader",
+            "ballast-ebpf-packets",
         ],
     ),
     ("ballast-hello", &[]),

@@ -33,22 +33,24 @@ pub mod class {
 /// What is known of a flow, in one word.
 ///
 /// # Shapes
-/// From the lowest bit: backend 24, its generation 8, last packet 16 ([`Ticks`]), class 3, which
-/// try its NAT port was 2, spare 11.
+/// From the lowest bit: backend 24, its generation 8, last packet 16 ([`Ticks`]), class 3, QUIC 1,
+/// spare 12.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Meta(pub u64);
 
+/// See [`Meta::is_quic`].
+pub const QUIC: u64 = 1 << 51;
+
 impl Meta {
     /// Returns the word of these parts.
     #[inline(always)]
-    pub const fn new(backend: u32, generation: u8, seen: Ticks, class: u8, port_try: u8) -> Self {
+    pub const fn new(backend: u32, generation: u8, seen: Ticks, class: u8) -> Self {
         Self(
             (backend & 0xff_ffff) as u64
                 | (generation as u64) << 24
                 | (seen as u64) << 32
-                | ((class & 7) as u64) << 48
-                | ((port_try & 3) as u64) << 51,
+                | ((class & 7) as u64) << 48,
         )
     }
 
@@ -76,10 +78,16 @@ impl Meta {
         (self.0 >> 48) as u8 & 7
     }
 
-    /// Returns which of its possible NAT ports it has.
+    /// Returns whether its packets are looked at for a QUIC connection id first.
     #[inline(always)]
-    pub const fn port_try(self) -> u8 {
-        (self.0 >> 51) as u8 & 3
+    pub const fn is_quic(self) -> bool {
+        self.0 & QUIC != 0
+    }
+
+    /// Returns the same flow, seen at another time in another class.
+    #[inline(always)]
+    pub const fn with(self, seen: Ticks, class: u8) -> Self {
+        Self(self.0 & !(0x7_ffff << 32) | (seen as u64) << 32 | ((class & 7) as u64) << 48)
     }
 
     /// Returns the index into [`Config::idle`](super::Config::idle) of its class.
@@ -92,12 +100,8 @@ impl Meta {
 /// Returns the index into [`Config::idle`](super::Config::idle) of a class.
 #[inline(always)]
 pub const fn idle_index(class: u8) -> usize {
-    // TCP 0, 1, 2; UDP 4, 5 become 3, 4. A UDP flow does not close.
-    if class & class::UDP == 0 {
-        (class & 3) as usize
-    } else {
-        3 + (class & 1) as usize
-    }
+    // TCP 0, 1, 2; UDP 4, 5 become 3, 4: a UDP flow does not close. Without a branch.
+    (class - (class >> 2 & 1)) as usize
 }
 
 /// One way of a line.
@@ -151,13 +155,14 @@ mod tests {
 
     #[test]
     fn parts_of_a_meta_word_do_not_touch() {
-        let meta = Meta::new(0xab_cdef, 0x12, 0x3456, class::CLOSING | class::UDP, 3);
+        let meta = Meta::new(0xab_cdef, 0x12, 0x3456, class::CLOSING | class::UDP);
         assert_eq!(meta.backend(), 0xab_cdef);
         assert_eq!(meta.generation(), 0x12);
         assert_eq!(meta.seen(), 0x3456);
         assert_eq!(meta.class(), class::CLOSING | class::UDP);
-        assert_eq!(meta.port_try(), 3);
-        assert_eq!(Meta::new(u32::MAX, 0, 0, 0, 0).0, 0xff_ffff);
+        assert!(!meta.is_quic() && Meta(meta.0 | QUIC).is_quic());
+        assert_eq!(meta.with(1, class::NEW), Meta::new(0xab_cdef, 0x12, 1, 0));
+        assert_eq!(Meta::new(u32::MAX, 0, 0, 0).0, 0xff_ffff);
     }
 
     #[test]

@@ -14,7 +14,7 @@
 //! | [`FLOWS`] | array, mmap | [`Line`](super::flow::Line) | reads |
 //! | [`FLOW_KEYS`] | array, mmap | [`FlowKey`](super::flow::FlowKey), four for each line | reads |
 //! | [`NAT`] | array, mmap | [`Translation`](super::nat::Translation) | reads |
-//! | [`SOURCES`] | array | two rows of cells | – |
+//! | [`SOURCES`] | array, mmap | two rows of cells | – |
 //! | [`DECAP`] | hash | [`Address`](super::Address) → `u32` ([`decap_flag`](super::decap_flag)) | writes |
 //! | [`PEERS`] | hash | [`Address`](super::Address) → `u32`, any | writes |
 //! | [`BACKEND_COUNTERS`] | array per CPU | [`BackendCounters`](super::BackendCounters) | reads |
