@@ -304,3 +304,28 @@ async fn client_stays_at_the_endpoint_of_its_cookie() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_endpoint_is_helped_by_a_second_one_for_what_may_run_twice() {
+    let (hung, live) = tokio::join!(
+        Backend::start("hung", &[Mode::Hang]),
+        Backend::start("live", &[Mode::Answer])
+    );
+    // Nothing but the second attempt ends the wait: no timeout, no ejection.
+    let ingress = Ingress::start(&format!(
+        "services:\n  web:\n    endpoints: [\"{}\", \"{}\"]\n    check: {{ interval: 1h }}\n    \
+         balance: {{ policy: round_robin }}\nroutes:\n- service: web\n  then: {{ timeouts: {{ \
+         hedge: 1ms, read: 1h }} }}\n",
+        hung.address, live.address
+    ))
+    .await;
+    for _ in 0..6 {
+        let answer = get(ingress.http, "/", "x-id: get\r\n").await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "live"));
+    }
+    assert!(hung.count("get") > 0, "none was at the slow one first");
+    assert_eq!(live.count("get"), 6, "each is answered once");
+    let metrics = ingress.admin("/metrics").await;
+    let none = "ballast_ingress_hedges_total{service=\"web\"} 0\n";
+    assert!(!metrics.contains(none), "{metrics}");
+}

@@ -120,6 +120,8 @@ const NEEDS: &[Need] = &[
     client(&["curl"], "curl"),
     client(&["h2load"], "nghttp2-client"),
     client(&["wrk"], "wrk"),
+    // An ACME server.
+    client(&["pebble"], "pebble"),
     client(
         &["chromium", "chromium-browser", "google-chrome"],
         "chromium",

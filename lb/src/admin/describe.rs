@@ -140,11 +140,13 @@ fn counted(stats: &ServiceStats) -> Value {
         latency,
         traffic,
         retries,
+        hedges,
     } = &totals;
     json!({
         "requests": totals.requests(),
         "codes": codes,
         "retries": retries,
+        "hedges": hedges,
         "received_bytes": traffic.received,
         "sent_bytes": traffic.sent,
         "p50_us": micros(0.5),

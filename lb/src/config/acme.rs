@@ -26,7 +26,7 @@ pub struct RawAcme {
     /// Who is told of problems: `mailto:` URLs.
     #[serde(default)]
     pub contact: Vec<String>,
-    /// `http-01`, the default; `tls-alpn-01` is not available yet.
+    /// `http-01`, the default, or `tls-alpn-01`.
     #[serde(default)]
     pub challenge: Option<Spanned<String>>,
     /// PEM file: who may have signed the server's own certificate.
@@ -129,12 +129,15 @@ impl RawConfig {
                     Err(self.at(text, message.to_owned()))
                 }
                 "http-01" => Ok(Proof::Http),
-                "tls-alpn-01" => {
-                    let message = "`tls-alpn-01` is not available yet: http-01 is";
+                "tls-alpn-01" if self.listen.https.is_none() => {
+                    let message =
+                        "`tls-alpn-01` needs `listen.https`, which the server asks on port 443";
                     Err(self.at(text, message.to_owned()))
                 }
+                "tls-alpn-01" => Ok(Proof::TlsAlpn),
                 other => {
-                    let message = format!("`{other}` is not a challenge: http-01 is");
+                    let message =
+                        format!("`{other}` is not a challenge: http-01 and tls-alpn-01 are");
                     Err(self.at(text, message))
                 }
             },

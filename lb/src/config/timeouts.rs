@@ -24,6 +24,8 @@ pub struct RawTimeouts {
     pub keep: Option<Millis>,
     /// See [`Timeouts::hold`].
     pub hold: Option<Millis>,
+    /// See [`Timeouts::slowest_body`].
+    pub slowest_body: Option<u64>,
 }
 
 impl RawConfig {
@@ -45,6 +47,9 @@ impl RawConfig {
             if let Some(value) = value {
                 *field = value.to_duration();
             }
+        }
+        if let Some(rate) = raw.slowest_body {
+            timeouts.slowest_body = rate;
         }
         timeouts
     }

@@ -36,6 +36,9 @@ pub(super) const PROBE_TIMEOUT: Duration = Duration::from_millis(50);
 /// How long an upgraded connection (WebSocket) may be silent.
 pub(super) const UPGRADED_IDLE: Duration = Duration::from_hours(1);
 
+/// What an endpoint is given at least to answer in, when the time of a request is over.
+const LAST_MOMENT: Duration = Duration::from_millis(1);
+
 /// How long things may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
@@ -53,6 +56,23 @@ pub struct Timeouts {
     /// How long a request waits for an endpoint while the service has members but none is ready,
     /// as when its only replica restarts.
     pub hold: Duration,
+    /// Bytes a second that a client must send of a request's body, on the mean since its head, once
+    /// [`DRIP_GRACE`] has passed; 0 sets no limit.
+    pub slowest_body: u64,
+}
+
+/// So many times longer is a connection waited for that is being made, if nobody else could be
+/// asked: what a full backlog drops is sent again after one second and after three.
+pub const ALONE_FACTOR: u32 = 4;
+
+/// For so long a request's body may come as slowly as it likes.
+pub const DRIP_GRACE: Duration = Duration::from_secs(30);
+
+impl Timeouts {
+    /// Whether a body of which so much has come in this time comes too slowly.
+    pub fn drips(&self, took: Duration, received: u64) -> bool {
+        took > DRIP_GRACE && received < self.slowest_body.saturating_mul(took.as_secs())
+    }
 }
 
 impl Default for Timeouts {
@@ -64,6 +84,7 @@ impl Default for Timeouts {
             whole: Duration::from_hours(1),
             keep: Duration::from_millis(1500),
             hold: Duration::from_secs(1),
+            slowest_body: 240,
         }
     }
 }
@@ -293,6 +314,7 @@ fn reason_of(error: &Error, request: &Request) -> Option<Reason> {
         (HTTPStatus(503), _) => Reason::NoEndpoint,
         (HTTPStatus(502), _) => Reason::ConnectFailed,
         (HTTPStatus(404), _) => Reason::NoRoute,
+        (HTTPStatus(408), _) => Reason::RequestTimeout,
         (HTTPStatus(413), _) => Reason::BodyTooLarge,
         (HTTPStatus(400), _) => Reason::BadRequest,
         (_, ErrorSource::Downstream) if gone => return None,
@@ -397,12 +419,17 @@ impl ProxyHttp for Balancer {
             };
             return Err(status_error(reason));
         };
-        let upstream = request.pool.as_ref().map(|pool| Arc::clone(&pool.upstream));
+        let pool = request.pool.as_ref();
+        let upstream = pool.map(|pool| Arc::clone(&pool.upstream));
+        let mut timeouts = request.timeouts;
+        if !pool.is_some_and(|pool| pool.has_other(begun.backend(), &request.tried)) {
+            timeouts.connect *= ALONE_FACTOR;
+        }
         let mut peer = peer(
             begun.backend(),
             &upstream.unwrap_or_default(),
             &self.hub.upstreams,
-            &request.timeouts,
+            &timeouts,
             purpose(session, request.upgrade),
         )
         .or_err(ErrorType::InternalError, "speaking to an endpoint")?;
@@ -414,6 +441,16 @@ impl ProxyHttp for Balancer {
             // pingora has one limit for all reads: it holds between parts of the body, too.
             let read = peer.options.read_timeout.unwrap_or(attempt);
             peer.options.read_timeout = Some(read.min(attempt));
+        }
+        if !request.upgrade {
+            // Before its answer an endpoint may take what is left of the whole; after that the
+            // filter of the body looks at the time.
+            let left = request
+                .timeouts
+                .whole
+                .saturating_sub(request.begun.elapsed());
+            let read = peer.options.read_timeout.unwrap_or(left);
+            peer.options.read_timeout = Some(read.min(left.max(LAST_MOMENT)));
         }
         request.endpoint = Some(begun.backend().address);
         request.current = Some(begun);
@@ -447,7 +484,7 @@ impl ProxyHttp for Balancer {
 
     async fn request_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
         request: &mut Request,
@@ -458,6 +495,12 @@ impl ProxyHttp for Balancer {
         request.body += body.as_ref().map_or(0, |body| body.len() as u64);
         if request.way.route.admits_body(request.body).is_err() {
             return Err(status_error(Reason::BodyTooLarge));
+        }
+        // The messages of a call come when there is something to say.
+        let flows = request.upgrade || is_grpc(session.req_header());
+        let took = request.begun.elapsed();
+        if !end && !flows && request.timeouts.drips(took, request.body) {
+            return Err(status_error(Reason::RequestTimeout));
         }
         // pingora hands over the body, an empty one too, only after the head was written. The
         // other way round: as long as this was not called, a failed write was the head's.

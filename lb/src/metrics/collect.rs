@@ -274,6 +274,10 @@ impl Collector for Services {
         self.family(encoder, ("retries", help, Counter), |service, metric| {
             service.counter(metric, service.totals.retries)
         })?;
+        let help = "Requests sent to a second endpoint besides, since the first was slow";
+        self.family(encoder, ("hedges", help, Counter), |service, metric| {
+            service.counter(metric, service.totals.hedges)
+        })?;
         self.policies(encoder)?;
         let help = "Endpoints in the route table, by service and state";
         self.family(encoder, ("endpoints", help, Gauge), Service::endpoints)?;

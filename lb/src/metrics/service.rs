@@ -63,6 +63,7 @@ struct Shard {
     received: AtomicU64,
     sent: AtomicU64,
     retries: AtomicU64,
+    hedges: AtomicU64,
 }
 
 /// What is counted for one service.
@@ -111,6 +112,11 @@ impl ServiceStats {
         self.shard().retries.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts a request that was sent to a second endpoint besides, since the first was slow.
+    pub fn hedged(&self) {
+        self.shard().hedges.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Returns everything that was counted.
     pub fn total(&self) -> Totals {
         let mut totals = Totals::default();
@@ -123,6 +129,7 @@ impl ServiceStats {
             totals.traffic.received += shard.received.load(Ordering::Relaxed);
             totals.traffic.sent += shard.sent.load(Ordering::Relaxed);
             totals.retries += shard.retries.load(Ordering::Relaxed);
+            totals.hedges += shard.hedges.load(Ordering::Relaxed);
         }
         let counted = CODES.into_iter().zip(codes).filter(|&(_, count)| count > 0);
         totals.codes.extend(counted);
@@ -159,6 +166,8 @@ pub struct Totals {
     pub traffic: Traffic,
     /// Requests sent to another endpoint after the first one failed.
     pub retries: u64,
+    /// Requests sent to a second endpoint besides, since the first was slow.
+    pub hedges: u64,
 }
 
 impl Totals {
@@ -224,6 +233,7 @@ mod tests {
                         stats.finished(code, Duration::from_millis(1), traffic);
                     }
                     stats.retried();
+                    stats.hedged();
                 });
             }
         });
@@ -238,6 +248,7 @@ mod tests {
             sent: 80_000,
         };
         assert_eq!((totals.traffic, totals.retries), (traffic, 8));
+        assert_eq!(totals.hedges, 8);
     }
 
     #[test]

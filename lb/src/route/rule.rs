@@ -33,6 +33,8 @@ pub struct Route {
     pub grpc_web: bool,
     /// Until the response's head, in each attempt.
     pub attempt: Option<Duration>,
+    /// Until a second endpoint is asked as well.
+    pub hedge: Option<Duration>,
     pub(super) maintenance: Option<Answer>,
     pub(super) gate: Option<Gate>,
     pub(super) cors: Option<CorsRules>,
@@ -76,6 +78,7 @@ impl Route {
             compression: then.compression.clone(),
             grpc_web: then.grpc_web,
             attempt: then.timeouts.attempt.map(Millis::to_duration),
+            hedge: then.timeouts.hedge.map(Millis::to_duration),
             maintenance: then.maintenance.as_ref().map(fixed),
             gate: Gate::new(&then.access),
             cors: then.cors.as_ref().map(CorsRules::new),

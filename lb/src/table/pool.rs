@@ -189,6 +189,15 @@ impl Pool {
         self.chooser.open()
     }
 
+    /// Returns whether an endpoint takes requests that is not this one and was not tried.
+    pub fn has_other(&self, than: &Arc<Backend>, tried: &[Arc<Backend>]) -> bool {
+        self.open().iter().any(|backend| {
+            backend.gate() == Gate::Open
+                && !Arc::ptr_eq(backend, than)
+                && !tried.iter().any(|other| Arc::ptr_eq(backend, other))
+        })
+    }
+
     /// Begins to wait for an endpoint.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use super::State;
 
 /// The version byte of snapshots that this build writes and reads.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
 /// Why bytes are not a snapshot.
 #[derive(Debug, thiserror::Error)]

@@ -441,4 +441,8 @@ pub struct RouteTimeouts {
     /// From the request's head to the response's end.
     #[schema(value_type = Option<String>, example = "1h")]
     pub whole: Option<Millis>,
+    /// After so long without a response, an idempotent request is sent to a second endpoint as
+    /// well, and the first to answer wins. Each takes one from the budget of the retries.
+    #[schema(value_type = Option<String>, example = "50ms")]
+    pub hedge: Option<Millis>,
 }

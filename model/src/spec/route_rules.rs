@@ -429,6 +429,7 @@ fn validate_timeouts(place: &str, then: &RouteActions) -> Result<(), InvalidSpec
         ("write", spans.write),
         ("attempt", spans.attempt),
         ("whole", spans.whole),
+        ("hedge", spans.hedge),
     ] {
         let Some(span) = span else { continue };
         if span.0 == 0 || span > limits::LONGEST_SPAN {

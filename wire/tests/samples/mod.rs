@@ -360,6 +360,7 @@ fn then() -> RouteActions {
         fallback: None,
         timeouts: RouteTimeouts {
             whole: Some(Millis(30_000)),
+            hedge: Some(Millis(50)),
             ..RouteTimeouts::default()
         },
         grpc_web: true,

@@ -607,6 +607,27 @@ impl Shell for Hands<'_> {
         pool.begin(&want.with(affinity))
     }
 
+    fn begin_hedge(
+        &mut self,
+        pool: &Arc<Pool>,
+        affinity: Affinity,
+        asked: &[Arc<Backend>],
+        attempt: &Attempt,
+    ) -> Option<InFlight> {
+        // A client that belongs to an endpoint would be moved to another by it.
+        if pool.sticky().is_some() || pool.open().len() < 2 {
+            return None;
+        }
+        let now = self.moment();
+        if !pool.may_retry(attempt, now) {
+            return None;
+        }
+        let want = Want::any(random_bits(), now, asked);
+        let flight = pool.begin(&want.with(affinity)).ok()?;
+        pool.stats.hedged();
+        Some(flight)
+    }
+
     fn backoff(&mut self, pool: &Pool, attempts: usize) -> Duration {
         pool.backoff(attempts, random_bits())
     }

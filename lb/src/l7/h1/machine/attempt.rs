@@ -48,8 +48,9 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
                     self.connected(shell);
                 } else {
                     exchange.progress = Progress::Connecting;
-                    self.deadline =
-                        exchange.attempt_begun + exchange.timeouts(shell.timeouts()).connect;
+                    let timeouts = exchange.timeouts(shell.timeouts());
+                    let end = exchange.begun + timeouts.whole;
+                    self.deadline = end.min(exchange.attempt_begun + timeouts.connect);
                 }
                 return;
             }
@@ -66,6 +67,7 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
         let Some(exchange) = &mut self.exchange else {
             return Choice::GiveUp;
         };
+        let end = exchange.end(shell.timeouts());
         let Some(pool) = &mut exchange.pool else {
             return Choice::GiveUp;
         };
@@ -86,7 +88,7 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
                 Err(Refused::Overloaded(_)) => return Choice::GiveUp,
             }
         }
-        let deadline = exchange.begun + pool.hold(shell.timeouts().hold);
+        let deadline = end.min(exchange.begun + pool.hold(shell.timeouts().hold));
         if pool.members.is_empty() || shell.now() >= deadline {
             return Choice::GiveUp;
         }
@@ -124,7 +126,6 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
             return;
         };
         exchange.progress = Progress::Asking;
-        self.deadline = shell.now() + exchange.patience(shell.timeouts());
         if !exchange.idempotent {
             // From here on it may be executed, and never again.
             exchange.replayable = false;
@@ -133,6 +134,7 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
             exchange.client_paused = false;
             shell.resume(Side::Client);
         }
+        self.await_answer(shell);
     }
 
     /// Takes bytes of the request from `from` on: sends them, and keeps them as long as they may be
@@ -173,6 +175,10 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
         if end == from {
             return end;
         }
+        if exchange.drips(shell.now(), shell.timeouts()) {
+            self.give_up(Reason::RequestTimeout, desk, shell);
+            return input.bytes.len();
+        }
         if !exchange.way.admits_body(exchange.traffic.received) {
             self.give_up(Reason::BodyTooLarge, desk, shell);
             return input.bytes.len();
@@ -194,10 +200,11 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
         }
         if pause && !exchange.client_paused {
             exchange.client_paused = true;
+            exchange.was_paused = true;
             shell.pause(Side::Client);
         }
         if exchange.progress == Progress::Asking {
-            self.deadline = shell.now() + exchange.patience(shell.timeouts());
+            self.await_answer(shell);
         }
         end
     }
@@ -246,6 +253,9 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
             (_, Reason::Timeout) => Outcome::Timeout,
             _ => Outcome::Reset,
         };
+        if self.promote(outcome, shell) {
+            return;
+        }
         if !self.fail(failure, outcome, shell) {
             return self.give_up(reason, desk, shell);
         }
@@ -260,7 +270,7 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
         }
         if let Some(exchange) = &mut self.exchange {
             exchange.progress = Progress::Pausing;
-            self.deadline = shell.now() + pause;
+            self.deadline = (shell.now() + pause).min(exchange.end(shell.timeouts()));
         }
     }
 
@@ -299,8 +309,13 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
         self.close(Closing::Sent, shell);
     }
 
-    /// Breaks off in the middle of an answer.
+    /// Breaks off in the middle of an answer, which is the endpoint's doing.
     pub(super) fn abort<S: Shell<Link = L>>(&mut self, shell: &mut S) {
+        self.abort_as(Outcome::Reset, shell);
+    }
+
+    /// The same, the endpoint being judged like this.
+    fn abort_as<S: Shell<Link = L>>(&mut self, outcome: Outcome, shell: &mut S) {
         if let Some(mut exchange) = self.exchange.take() {
             if let Some(link) = exchange.link.take() {
                 shell.discard(link);
@@ -309,7 +324,7 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
             let ended = exchange.ended(reason.status(), reason.code(), shell.now());
             shell.finished(exchange.pool.as_ref(), ended, exchange.story.as_deref());
             if let Some(flight) = exchange.flight.take() {
-                shell.judge(flight, Outcome::Reset);
+                shell.judge(flight, outcome);
             }
         }
         self.close(Closing::Reset, shell);
@@ -324,6 +339,7 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
         shell: &mut S,
     ) {
         if let Some(mut exchange) = self.exchange.take() {
+            exchange.drop_hedge(Outcome::Cancelled, shell);
             if let Some(link) = exchange.link.take() {
                 shell.discard(link);
             }
@@ -345,19 +361,46 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
         let Some(exchange) = &self.exchange else {
             return;
         };
+        let now = shell.now();
+        let tunnel = exchange.progress == Progress::Tunnel;
+        if !tunnel && now >= exchange.end(shell.timeouts()) {
+            return self.overdue(desk, shell);
+        }
         match exchange.progress {
             Progress::Waiting => self.give_up(self.unfound(), desk, shell),
             Progress::Pausing => self.attempt(desk, shell),
-            Progress::Connecting => {
-                self.fail_over(Failure::Connecting, Reason::Timeout, desk, shell);
-            }
-            Progress::Asking if !exchange.request.is_done() && !exchange.client_paused => {
+            Progress::Connecting => match exchange.patient_until(now, shell.timeouts()) {
+                Some(later) => self.deadline = later,
+                None => self.fail_over(Failure::Connecting, Reason::Timeout, desk, shell),
+            },
+            Progress::Asking if now < exchange.due => self.hedge(shell),
+            Progress::Asking if exchange.waits_for_client() => {
                 self.give_up(Reason::RequestTimeout, desk, shell);
             }
             Progress::Asking => self.fail_over(Failure::Later, Reason::Timeout, desk, shell),
+            // The endpoint was told to wait, since the client does not read.
+            Progress::Answering if exchange.link_paused => {
+                self.abort_as(Outcome::Cancelled, shell);
+            }
             Progress::Answering => self.abort(shell),
             Progress::Tunnel => self.end_tunnel(desk, shell),
         }
         debug_assert!(self.phase != Phase::Exchange || self.deadline > shell.now());
+    }
+
+    /// All of the time that a request may take has passed.
+    fn overdue<S: Shell<Link = L>>(&mut self, desk: &mut Desk<L>, shell: &mut S) {
+        let Some(exchange) = &self.exchange else {
+            return;
+        };
+        if exchange.status != 0 {
+            return self.abort_as(Outcome::Cancelled, shell);
+        }
+        let reason = if exchange.progress == Progress::Asking && exchange.waits_for_client() {
+            Reason::RequestTimeout
+        } else {
+            Reason::Timeout
+        };
+        self.give_up(reason, desk, shell);
     }
 }

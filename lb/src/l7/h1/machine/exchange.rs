@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 
 use ballast_http1::{BodyLength, BodyReader, RequestKind};
 
+use super::hedge::Hedge;
 use super::shell::Ended;
 use super::story::Story;
 use super::way::Way;
 use crate::hub::Place;
 use crate::l7::Timeouts;
+use crate::l7::balancer::ALONE_FACTOR;
 use crate::metrics::Traffic;
 use crate::policy::Pending;
 use crate::table::{Backend, InFlight, Pool};
@@ -57,8 +59,14 @@ pub struct Exchange<L> {
     pub flight: Option<InFlight>,
     pub link: Option<L>,
     pub attempt_begun: Instant,
+    /// When it is given up, if nothing more happens.
+    pub due: Instant,
     pub attempts: usize,
     pub tried: Vec<Arc<Backend>>,
+    /// A second attempt beside it.
+    pub hedge: Option<Hedge<L>>,
+    /// A second attempt was made, or could not be.
+    pub hedged: bool,
 
     // The request.
     pub idempotent: bool,
@@ -76,6 +84,8 @@ pub struct Exchange<L> {
     pub replayable: bool,
     pub request: BodyReader,
     pub client_paused: bool,
+    /// It was at some time: how slow the request comes is not the client's doing alone.
+    pub was_paused: bool,
 
     // The answer.
     pub status: u16,
@@ -107,8 +117,11 @@ impl<L> Exchange<L> {
             flight: None,
             link: None,
             attempt_begun: now,
+            due: now,
             attempts: 0,
             tried: Vec::new(),
+            hedge: None,
+            hedged: false,
             idempotent: false,
             kind: RequestKind::Other,
             old: false,
@@ -119,6 +132,7 @@ impl<L> Exchange<L> {
             replayable: true,
             request: BodyReader::new(BodyLength::None),
             client_paused: false,
+            was_paused: false,
             status: 0,
             answer: BodyReader::new(BodyLength::None),
             partial: Vec::new(),
@@ -137,11 +151,63 @@ impl<L> Exchange<L> {
         }
     }
 
-    /// Returns how long the endpoint may be silent before its answer.
-    pub fn patience(&self, default: &Timeouts) -> Duration {
-        let read = self.timeouts(default).read;
-        let attempt = self.way.route.as_ref().and_then(|route| route.attempt);
-        attempt.map_or(read, |attempt| attempt.min(read))
+    /// Returns until when the endpoint may be silent before its answer.
+    pub fn answer_due(&self, now: Instant, default: &Timeouts) -> Instant {
+        let Some(route) = &self.way.route else {
+            return self.silent_until(now, default);
+        };
+        let mut timeouts = route.timeouts(default);
+        timeouts.read = route
+            .attempt
+            .map_or(timeouts.read, |one| one.min(timeouts.read));
+        self.silent_until(now, &timeouts)
+    }
+
+    fn silent_until(&self, now: Instant, timeouts: &Timeouts) -> Instant {
+        let patience = if self.client_paused {
+            timeouts.write
+        } else {
+            timeouts.read
+        };
+        (now + patience).min(self.begun + timeouts.whole)
+    }
+
+    /// Returns until when a connection is waited for that was not made in its time: longer if
+    /// there is nobody else to ask.
+    pub fn patient_until(&self, now: Instant, default: &Timeouts) -> Option<Instant> {
+        let backend = self.flight.as_ref()?.backend();
+        if self.pool.as_ref()?.has_other(backend, &self.tried) {
+            return None;
+        }
+        let timeouts = self.timeouts(default);
+        let until = self.attempt_begun + timeouts.connect * ALONE_FACTOR;
+        (until > now).then(|| until.min(self.begun + timeouts.whole))
+    }
+
+    /// Returns when all of it must have ended.
+    pub fn end(&self, default: &Timeouts) -> Instant {
+        self.begun + self.timeouts(default).whole
+    }
+
+    /// Returns after which time a second endpoint is asked, if one may be.
+    pub fn hedge_after(&self) -> Option<Duration> {
+        let after = self.way.route.as_ref()?.hedge?;
+        (self.idempotent && !self.hedged).then_some(after)
+    }
+
+    /// Whether the client sends its request so slowly that it may as well not come.
+    pub fn drips(&self, now: Instant, default: &Timeouts) -> bool {
+        !self.was_paused
+            && !self.request.is_done()
+            && default.drips(
+                now.saturating_duration_since(self.begun),
+                self.traffic.received,
+            )
+    }
+
+    /// Whether the rest of the request has to come from the client before anything else happens.
+    pub fn waits_for_client(&self) -> bool {
+        !self.request.is_done() && !self.client_paused
     }
 
     /// Returns how it ended, with this status and reason unless the client was told another.

@@ -20,7 +20,7 @@
 //!
 //! * [`connection`]: the client's side: heads, pipelining, leaving
 //! * [`exchange`]: what is known of one request; [`attempt`]: its way to an endpoint;
-//!   [`way`]: what its route does; [`response`]: the answer's way back; [`head`]: heads as they
+//!   [`hedge`]: a second one beside it; [`way`]: what its route does; [`response`]: the answer's way back; [`head`]: heads as they
 //!   are written
 //! * [`shell`]: what the machine asks for; [`story`]: what is told of a request in the end
 
@@ -28,6 +28,7 @@ mod attempt;
 mod connection;
 mod exchange;
 mod head;
+mod hedge;
 mod response;
 mod shell;
 mod story;

@@ -38,7 +38,7 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
         desk: &mut Desk<L>,
         shell: &mut S,
     ) {
-        if !self.is_current(link) {
+        if self.hedge_connected(link, result.is_ok(), shell) || !self.is_current(link) {
             return;
         }
         match result {
@@ -56,6 +56,9 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
         {
             exchange.client_paused = false;
             shell.resume(Side::Client);
+            if exchange.progress == Progress::Asking {
+                self.await_answer(shell);
+            }
         }
     }
 
@@ -67,7 +70,7 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
         desk: &mut Desk<L>,
         shell: &mut S,
     ) {
-        if !self.is_current(link) {
+        if self.hedge_ended(link, shell) || !self.is_current(link) {
             return;
         }
         let Some(exchange) = &mut self.exchange else {
@@ -104,6 +107,9 @@ impl<L: Copy + PartialEq + Debug> Connection<L> {
         desk: &mut Desk<L>,
         shell: &mut S,
     ) {
+        if self.exchange.as_ref().is_some_and(|it| it.hedge.is_some()) {
+            self.decide(link, shell);
+        }
         if !self.is_current(link) {
             return;
         }

@@ -118,6 +118,14 @@ pub trait Shell {
         affinity: Affinity,
         tried: &[Arc<Backend>],
     ) -> Result<InFlight, Refused>;
+    /// Begins at a second endpoint, beside those that are asked, if the budget allows it.
+    fn begin_hedge(
+        &mut self,
+        pool: &Arc<Pool>,
+        affinity: Affinity,
+        asked: &[Arc<Backend>],
+        attempt: &Attempt,
+    ) -> Option<InFlight>;
     /// Returns how long to wait before a request is sent again, so many attempts having failed.
     fn backoff(&mut self, pool: &Pool, attempts: usize) -> Duration;
     /// Returns the pool of this name in the newest table.

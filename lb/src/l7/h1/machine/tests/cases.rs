@@ -513,3 +513,208 @@ fn attempt_has_its_own_time() {
     case.wait().link(1, OK);
     assert_eq!(case.world.text(), OK);
 }
+
+/// A case whose requests go to a second endpoint after 20 ms.
+fn hedging(endpoints: u16) -> Case {
+    let mut case = Case::new(endpoints);
+    case.world.way = way(|rule| {
+        rule.then.timeouts.hedge = Some(ballast_model::Millis(20));
+        rule.then.timeouts.read = Some(ballast_model::Millis(1000));
+    });
+    case
+}
+
+#[test]
+fn slow_endpoint_is_helped_by_a_second_and_the_first_to_answer_wins() {
+    for winner in [0, 1] {
+        let mut case = hedging(3);
+        case.client(GET);
+        assert_eq!(
+            case.machine.deadline(),
+            case.world.now + Duration::from_millis(20)
+        );
+        case.wait();
+        assert_eq!(case.world.links.len(), 2);
+        assert_eq!(case.world.sent(0), case.world.sent(1));
+        assert_ne!(case.world.links[0].endpoint, case.world.links[1].endpoint);
+        case.link(winner, &OK[..9]);
+        assert!(case.world.links[1 - winner].gone, "the other is dropped");
+        case.link(1 - winner, OK).link(winner, &OK[9..]);
+        assert_eq!(case.world.text(), OK);
+        assert_eq!(
+            case.world.outcomes,
+            [Outcome::Cancelled, Outcome::Status(200)]
+        );
+        assert_eq!((case.world.in_flight(), case.world.retries), (0, 0));
+        assert_eq!(case.world.ended[0].attempts, 1 + winner);
+        assert!(case.world.closed.is_none());
+    }
+}
+
+#[test]
+fn of_two_attempts_the_one_that_is_left_goes_on() {
+    let mut case = hedging(3);
+    case.client(GET).wait();
+    case.link_ends(0, true);
+    assert!(case.world.links[0].gone && case.world.links.len() == 2);
+    case.link(1, OK);
+    assert_eq!(case.world.text(), OK);
+    assert_eq!(case.world.retries, 0, "none was needed");
+
+    let mut case = hedging(3);
+    case.client(GET).wait();
+    case.link_ends(1, true).link(0, OK);
+    assert_eq!(case.world.text(), OK);
+
+    // Both fail: an endpoint that neither was is left.
+    let mut case = hedging(3);
+    case.client(GET).wait();
+    case.link_ends(1, true).link_ends(0, true).link(2, OK);
+    assert_eq!(case.world.text(), OK);
+    assert_eq!(case.world.in_flight(), 0);
+
+    // The first is given up in its time, and the second has its own.
+    let mut case = hedging(3);
+    let begun = case.world.now;
+    case.client(GET).wait().wait();
+    assert_eq!(case.world.now, begun + Duration::from_secs(1));
+    assert!(case.world.links[0].gone && !case.world.links[1].gone);
+    case.link(1, OK);
+    assert_eq!(case.world.text(), OK);
+}
+
+#[test]
+fn only_what_may_run_twice_and_was_sent_whole_is_asked_twice() {
+    let post = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nab";
+    let mut case = hedging(3);
+    case.client(post);
+    assert!(case.machine.deadline() > case.world.now + Duration::from_millis(999));
+
+    let mut case = hedging(3);
+    case.client("PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\na");
+    case.wait();
+    assert_eq!(case.world.links.len(), 1, "half a request helps nobody");
+
+    let mut case = hedging(1);
+    case.client(GET).wait();
+    assert_eq!(case.world.links.len(), 1, "there is no other");
+    case.link(0, OK);
+    assert_eq!(case.world.text(), OK);
+}
+
+#[test]
+fn second_attempt_ends_with_its_request() {
+    let mut case = hedging(2);
+    case.world.eager = false;
+    case.client(GET).link_connects(0, true).wait();
+    assert!(!case.world.links[1].connected);
+    case.client_ends(true);
+    assert!(case.world.links.iter().all(|link| link.gone));
+    assert_eq!(case.world.in_flight(), 0);
+}
+
+#[test]
+fn body_that_comes_drop_by_drop_is_not_waited_for() {
+    let mut case = Case::new(1);
+    case.client("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n");
+    let mut drops = 0;
+    while case.world.closed.is_none() {
+        case.world.now += Duration::from_secs(5);
+        case.client([b'x'; 200]);
+        drops += 1;
+        assert!(drops < 100, "it is waited for");
+    }
+    assert!(case.world.text().starts_with("HTTP/1.1 408 "));
+    assert_eq!(drops, 7, "the first half minute is free");
+    assert_eq!(case.world.outcomes, [Outcome::Cancelled]);
+
+    let mut case = Case::new(1);
+    case.world.timeouts.slowest_body = 0;
+    case.client("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n");
+    for _ in 0..1000 {
+        case.world.now += Duration::from_secs(5);
+        case.client("x");
+    }
+    case.link(0, OK);
+    assert_eq!(case.world.text(), OK);
+}
+
+#[test]
+fn whole_of_a_request_has_its_time_however_it_is_spent() {
+    let whole = Duration::from_secs(10);
+    // An endpoint that is silent, and whose time alone would be longer.
+    let mut case = Case::new(2);
+    case.world.timeouts.whole = whole;
+    let begun = case.world.now;
+    case.client(GET).wait();
+    assert_eq!(case.world.now, begun + whole);
+    assert!(case.world.text().starts_with("HTTP/1.1 504 "));
+    assert_eq!(case.world.links.len(), 1, "there is no time for another");
+
+    // A client that keeps sending.
+    let mut case = Case::new(1);
+    case.world.timeouts.whole = whole;
+    case.client("PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n");
+    for _ in 0..9 {
+        case.world.now += Duration::from_secs(1);
+        case.client([b'x'; 1000]);
+    }
+    case.wait();
+    assert!(case.world.text().starts_with("HTTP/1.1 408 "));
+
+    // An endpoint whose answer has no end.
+    let mut case = Case::new(1);
+    case.world.timeouts.whole = whole;
+    case.client(GET)
+        .link(0, "HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n");
+    for _ in 0..9 {
+        case.world.now += Duration::from_secs(1);
+        case.link(0, [b'x'; 1000]);
+    }
+    case.wait();
+    assert_eq!(case.world.closed, Some(Closing::Reset));
+    assert_eq!(case.world.now.duration_since(begun).as_secs() / 10, 1);
+}
+
+#[test]
+fn client_that_does_not_read_is_not_held_against_the_endpoint() {
+    let mut case = Case::new(1);
+    case.client(GET);
+    case.world.clogged = super::super::UNSENT_MAX + 1;
+    case.link(0, "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n1234");
+    assert!(case.world.links[0].paused);
+    case.wait();
+    assert_eq!(case.world.closed, Some(Closing::Reset));
+    assert_eq!(case.world.outcomes, [Outcome::Cancelled]);
+}
+
+#[test]
+fn endpoint_that_does_not_take_its_request_has_the_time_for_writing() {
+    let mut case = Case::new(1);
+    case.world.timeouts.write = Duration::from_secs(3);
+    case.world.clogged = super::super::UNSENT_MAX + 1;
+    case.client("PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n");
+    case.client("abc");
+    assert!(case.world.client_paused);
+    assert_eq!(
+        case.machine.deadline(),
+        case.world.now + Duration::from_secs(3)
+    );
+    case.wait();
+    assert!(case.world.links[0].gone);
+    assert_eq!(case.world.outcomes, [Outcome::Timeout]);
+}
+
+#[test]
+fn connection_to_the_only_endpoint_is_waited_for_longer_than_to_one_of_many() {
+    for (endpoints, seconds) in [(1, 4), (2, 1)] {
+        let mut case = Case::new(endpoints);
+        case.world.eager = false;
+        let begun = case.world.now;
+        case.client(GET);
+        while !case.world.links[0].gone {
+            case.wait();
+        }
+        assert_eq!((case.world.now - begun).as_secs(), seconds);
+    }
+}

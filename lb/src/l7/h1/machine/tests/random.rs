@@ -1,11 +1,14 @@
 //! Many exchanges, cut into pieces and broken off at random.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use ballast_http1::{BodyReader, Limits, RequestKind, Scratch, parse_request, parse_response};
+use ballast_model::{Millis, RouteRule};
 use proptest::prelude::*;
 
 use super::world::Case;
+use crate::route::Route;
 
 /// One request of a client.
 #[derive(Debug, Clone)]
@@ -24,7 +27,12 @@ struct Weather {
     refuses: u8,
     /// Answers come in chunks.
     chunked: bool,
+    /// Of 256 moments, in so many time passes until a second endpoint is asked.
+    slow: u8,
 }
+
+/// After which a second endpoint is asked.
+const HEDGE: Millis = Millis(20);
 
 fn asking() -> impl Strategy<Value = Asking> {
     let methods = prop::sample::select(vec!["GET", "HEAD", "POST", "PUT", "DELETE"]);
@@ -151,6 +159,18 @@ impl Play {
         true
     }
 
+    /// Lets time pass until a second endpoint is asked, if that is next.
+    fn hedge(&mut self) {
+        let soon = self.case.world.now + HEDGE.to_duration();
+        if self.case.world.route.is_some()
+            && self.case.machine.is_busy()
+            && self.case.machine.deadline() <= soon
+            && self.dice.cast(256) < usize::from(self.weather.slow)
+        {
+            self.case.wait();
+        }
+    }
+
     /// Plays until nothing happens any more.
     fn run(&mut self, mut asked: &[u8]) {
         for _ in 0..100_000 {
@@ -164,6 +184,9 @@ impl Play {
                 self.case.client(piece);
                 moved = true;
             }
+            self.serving
+                .resize_with(self.case.world.links.len(), Serving::default);
+            self.hedge();
             self.serving
                 .resize_with(self.case.world.links.len(), Serving::default);
             for link in 0..self.serving.len() {
@@ -225,6 +248,11 @@ fn answers(told: &[u8], askings: &[Asking]) -> Vec<u16> {
 fn play(askings: &[Asking], weather: Weather, seed: u64) -> Result<(), TestCaseError> {
     let mut case = Case::new(3);
     case.world.eager = seed.is_multiple_of(3);
+    case.world.route = (weather.slow > 0).then(|| {
+        let mut rule = RouteRule::new(None, "/");
+        rule.then.timeouts.hedge = Some(HEDGE);
+        Arc::new(Route::new(rule))
+    });
     let mut play = Play {
         case,
         dice: Dice(seed),
@@ -278,9 +306,10 @@ proptest! {
     fn prop_every_request_is_answered_in_order_however_the_bytes_are_cut(
         askings in prop::collection::vec(asking(), 1..6),
         chunked in any::<bool>(),
+        slow in 0..200u8,
         seed in any::<u64>(),
     ) {
-        play(&askings, Weather { breaks: 0, refuses: 0, chunked }, seed)?;
+        play(&askings, Weather { breaks: 0, refuses: 0, chunked, slow }, seed)?;
     }
 
     #[test]
@@ -289,9 +318,10 @@ proptest! {
         breaks in 0..120u8,
         refuses in 0..120u8,
         chunked in any::<bool>(),
+        slow in 0..200u8,
         seed in any::<u64>(),
     ) {
-        play(&askings, Weather { breaks, refuses, chunked }, seed)?;
+        play(&askings, Weather { breaks, refuses, chunked, slow }, seed)?;
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::super::{
 use crate::hub::{Hub, Place};
 use crate::l7::{Entrance, Hops, Timeouts};
 use crate::policy::{Affinity, Attempt, Outcome, Refused, Want};
+use crate::route::Route;
 use crate::table::{Backend, Gate, InFlight, Member, MemberState, Moment, Pool, PoolKey};
 
 /// A connection to an endpoint.
@@ -63,6 +64,8 @@ pub struct World {
     pub pause: Duration,
     /// What the next request's route does.
     pub way: Way,
+    /// What every other request's does.
+    pub route: Option<Arc<Route>>,
     pub hops: Arc<Hops>,
 }
 
@@ -110,6 +113,7 @@ impl World {
             retries: 0,
             pause: Duration::ZERO,
             way: Way::default(),
+            route: None,
             hops: Arc::default(),
         }
     }
@@ -155,7 +159,9 @@ impl Shell for World {
 
     fn route(&mut self, _asked: &Asked<'_>) -> Routed {
         if self.routed {
-            Routed::To(Arc::clone(&self.pool), std::mem::take(&mut self.way))
+            let mut way = std::mem::take(&mut self.way);
+            way.route = way.route.or_else(|| self.route.clone());
+            Routed::To(Arc::clone(&self.pool), way)
         } else {
             Routed::Nowhere
         }
@@ -170,6 +176,19 @@ impl Shell for World {
         let random = self.next_random();
         let want = Want::any(random, self.hub.moment(self.now), tried);
         pool.begin(&want.with(affinity))
+    }
+
+    fn begin_hedge(
+        &mut self,
+        pool: &Arc<Pool>,
+        affinity: Affinity,
+        asked: &[Arc<Backend>],
+        attempt: &Attempt,
+    ) -> Option<InFlight> {
+        let hedges = attempt.may_retry(4);
+        hedges
+            .then(|| self.begin(pool, affinity, asked).ok())
+            .flatten()
     }
 
     fn backoff(&mut self, _pool: &Pool, _attempts: usize) -> Duration {
