@@ -3,6 +3,9 @@
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+/// What a FIN in the middle of an answer is called.
+pub(crate) const CLOSED: &str = "the peer closed the connection before its answer was whole";
+
 /// How a request failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -62,6 +62,11 @@ fn each_nonsense_gets_an_error_that_says_what_would_be_right() {
         &["--cores", "none", URL],
         &["--json", "/nonexistent/x.json", URL],
         &["--json", "/", URL],
+        &["--quiet", "compare", "a.json", "b.json"],
+        &["http://127.0.0.1:99999/"],
+        &["--prometheus", "9090", URL],
+        &["--profile-file", "tests/bad-profile.csv", URL],
+        &["--ca-file", "Cargo.toml", "https://127.0.0.1:1/"],
     ];
     let mut said = String::new();
     for args in cases {

@@ -88,6 +88,10 @@ fn merged_result_is_the_sum_of_what_the_server_counted() {
     let report = report(&output);
     assert_eq!(report["requests"], 602, "{report}");
     assert_eq!(server.count(), 602);
+    // Shown meanwhile: what all workers did, second by second.
+    let shown = String::from_utf8_lossy(&output.stderr);
+    let lines = shown.lines().filter(|line| line.contains(" /s  p50 "));
+    assert!(lines.count() > 0, "{shown}");
     assert_eq!(
         report["engine"]
             .as_str()

@@ -128,6 +128,39 @@ fn garbage_is_a_protocol_error() {
 }
 
 #[test]
+fn what_the_first_failure_was_is_told() {
+    let garbage = server(says("SSH-2.0-OpenSSH_9.2\r\n"));
+    let short = server(|stream| {
+        let _gone = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok");
+        let _shut = stream.shutdown(std::net::Shutdown::Both);
+        false
+    });
+    let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
+    for (address, class, words) in [
+        (garbage, "protocol", "not HTTP"),
+        (short, "reset", "closed the connection before"),
+        (nobody, "refused", "connecting: "),
+    ] {
+        for engine in [
+            EngineChoice::Auto,
+            EngineChoice::Epoll,
+            EngineChoice::TokioUring,
+        ] {
+            let outcome = start(plan(address, engine)).and_then(ballast_loadgen::Running::join);
+            let Ok(outcome) = outcome else {
+                println!("SKIP {engine:?}: it is not to be had here");
+                continue;
+            };
+            let told = &outcome.report.error_reasons;
+            assert!(
+                told.get(class).is_some_and(|why| why.contains(words)),
+                "{engine:?} {class}: {told:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn endless_head_is_a_protocol_error() {
     let address = server(|stream| {
         let _gone = stream.write_all(b"HTTP/1.1 200 OK\r\n");

@@ -313,7 +313,7 @@ pub struct OutArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "find_max")]
     pub html: Option<PathBuf>,
     /// Serve /metrics for Prometheus while it runs
-    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["find_max", "workers"])]
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "find_max", value_parser = super::target::address)]
     pub prometheus: Option<std::net::SocketAddr>,
     /// Say nothing while it runs
     #[arg(long, short)]
@@ -324,7 +324,7 @@ pub struct OutArgs {
 #[derive(Debug, Args)]
 pub struct WorkerArgs {
     /// Where coordinators connect
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7000")]
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7000", value_parser = super::target::address)]
     pub listen: std::net::SocketAddr,
     /// Take plans only of those who know this
     #[arg(

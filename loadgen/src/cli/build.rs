@@ -19,6 +19,8 @@ use super::args::{Arrivals, AskArgs, LoadArgs, RunArgs, SpeakArgs};
 const DURATION: Duration = Duration::from_secs(10);
 /// Bytes in the body of a POST when nothing says so.
 const BODY_BYTES: usize = 16;
+/// What is no URL, but belongs elsewhere on the command line.
+const COMMANDS: [&str; 4] = ["compare", "ab", "worker", "coordinate"];
 /// The largest body: it is kept in memory, and sent from there.
 const BODY_MOST: usize = 256 << 20;
 
@@ -83,7 +85,13 @@ fn urls(ask: &AskArgs) -> Result<Vec<(u32, Url)>> {
     let weighted = ask.targets.iter().map(|spec| (spec.weight, &spec.url));
     let all = plain
         .chain(weighted)
-        .map(|(weight, url)| Ok((weight, url.parse()?)))
+        .map(|(weight, url)| {
+            ensure!(
+                !COMMANDS.contains(&url.as_str()),
+                "`{url}` is a command, and comes before every flag: ballast-loadgen {url} …"
+            );
+            Ok((weight, url.parse()?))
+        })
         .collect::<Result<Vec<(u32, Url)>>>()?;
     ensure!(
         !all.is_empty(),

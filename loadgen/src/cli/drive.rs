@@ -1,12 +1,16 @@
 //! Makes runs, here or on workers, and heeds Ctrl-C while they go on.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use ballast_loadgen::fleet::PROGRESS;
 use ballast_loadgen::fleet::coordinator::{Fleet, FleetOptions};
 use ballast_loadgen::live::{Exporter, Live, Title};
 use ballast_loadgen::plan::{Pacing, Plan};
+use ballast_loadgen::recorder::Board;
+use ballast_loadgen::report::name_of;
 use ballast_loadgen::{Outcome, Running};
 
 use super::args::{MachineArgs, OutArgs};
@@ -58,36 +62,48 @@ impl Driver {
     }
 
     /// Lets others look on at a run, until what this returns is dropped.
-    fn show(&self, running: &Running, title: Title) -> Result<(Option<Exporter>, Option<Live>)> {
-        let board = running.board();
+    fn show(
+        &self,
+        board: &Arc<Board>,
+        title: Title,
+        zero: Instant,
+    ) -> Result<(Option<Exporter>, Option<Live>)> {
         let exporter = self.prometheus.map(|address| {
             Exporter::start(board.clone(), address)
                 .with_context(|| format!("cannot serve metrics on {address}"))
         });
-        let live = self
-            .live
-            .then(|| Live::start(board.clone(), title, running.zero));
+        let live = self.live.then(|| Live::start(board.clone(), title, zero));
         Ok((exporter.transpose()?, live.transpose()?))
     }
 
     /// Makes one run to its end, or to the first Ctrl-C; a second one gives up what is in flight.
     pub fn drive(&self, plan: Plan) -> Result<Outcome> {
         let before = self.interrupts.count();
-        let mut shown = (None, None);
-        let underway = match &self.fleet {
+        let title = title(&plan);
+        let (underway, engine, behind) = match &self.fleet {
             None => {
-                let title = title(&plan);
                 let running = ballast_loadgen::start(plan)?;
                 let engine = running.engine().to_owned();
-                shown = self
-                    .show(&running, Title { engine, ..title })
-                    .inspect_err(|_| {
-                        running.abort();
-                    })?;
-                Underway::Here(running)
+                (Underway::Here(running), engine, Duration::ZERO)
             }
-            Some(options) => Underway::There(Fleet::start(plan, options)?),
+            Some(options) => {
+                let fleet = Fleet::start(plan, options)?;
+                let engine = format!("{} workers", fleet.workers());
+                (Underway::There(fleet), engine, PROGRESS + LOOK * 2)
+            }
         };
+        let (board, zero) = underway.seen();
+        let shown = self
+            .show(
+                board,
+                Title {
+                    engine,
+                    behind,
+                    ..title
+                },
+                zero,
+            )
+            .inspect_err(|_| underway.abort())?;
         while !underway.is_finished() {
             match self.interrupts.count() - before {
                 0 => {}
@@ -105,7 +121,8 @@ impl Driver {
 }
 
 fn title(plan: &Plan) -> Title {
-    let names: Vec<_> = plan.targets.iter().map(|it| &it.authority[..]).collect();
+    let targets = plan.targets.iter();
+    let names: Vec<_> = targets.map(|it| name_of(it, &plan.targets)).collect();
     Title {
         targets: names.join(", "),
         engine: String::new(),
@@ -114,6 +131,7 @@ fn title(plan: &Plan) -> Title {
             Pacing::Closed { .. } => None,
         },
         duration: plan.duration,
+        behind: Duration::ZERO,
     }
 }
 
@@ -122,6 +140,14 @@ impl Underway {
         match self {
             Self::Here(running) => running.is_finished(),
             Self::There(fleet) => fleet.is_finished(),
+        }
+    }
+
+    /// Returns where it is seen, and when its first request is due.
+    fn seen(&self) -> (&Arc<Board>, Instant) {
+        match self {
+            Self::Here(running) => (running.board(), running.zero),
+            Self::There(fleet) => (fleet.board(), fleet.zero()),
         }
     }
 

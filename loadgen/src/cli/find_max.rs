@@ -26,6 +26,8 @@ const CLOSE: f64 = 0.02;
 /// The most runs of one search: 27 doublings reach the highest rate there is, as many halvings the
 /// lowest, and 6 the closeness.
 const RUNS: usize = 64;
+/// How often a rate is tried whose runs are INVALID: what disturbed the generator may pass.
+const TRIES: u32 = 2;
 /// The shortest run that says something.
 const SHORTEST: Duration = Duration::from_secs(1);
 
@@ -40,6 +42,8 @@ pub struct Step {
     pub confirming: bool,
     /// Whether the objectives were met, and the run was valid.
     pub met: bool,
+    /// Whether it was INVALID: what it shows is the generator's.
+    pub invalid: bool,
     /// Why not; empty if they were.
     pub reason: String,
     /// Requests done a second.
@@ -57,6 +61,8 @@ struct Found {
     max_rate: Option<f64>,
     /// The lowest rate that did not.
     first_missed_rate: Option<f64>,
+    /// Whether it was the generator that could not make that rate: the target may do more.
+    limited_by_generator: bool,
     /// Whether the search ended by itself.
     complete: bool,
     /// Every run, in order.
@@ -178,7 +184,8 @@ pub fn run(args: &RunArgs, plan: &Plan, driver: &Driver) -> Result<u8> {
     let short = (plan.duration / 4).max(SHORTEST);
     let mut losses = Losses::default();
     let mut search = Search::new(args.load.rate.unwrap_or(BEGIN));
-    let mut steps = Vec::new();
+    let mut steps: Vec<Step> = Vec::new();
+    let mut tries = 0;
     let quiet = outputs::takes_stdout(&args.out);
     let say = |losses: &mut Losses, text: &str| {
         if !quiet && losses.is_empty() {
@@ -202,13 +209,22 @@ pub fn run(args: &RunArgs, plan: &Plan, driver: &Driver) -> Result<u8> {
             break None;
         }
         let step = step(rate, duration, confirming, &report);
-        say(&mut losses, &line(&step));
-        search.told(step.met);
+        tries += 1;
+        let again = step.invalid && tries < TRIES;
+        say(&mut losses, &line(&step, again));
         steps.push(step);
+        if again {
+            continue;
+        }
+        tries = 0;
+        search.told(steps.last().is_some_and(|step| step.met));
     };
+    let first_missed_rate = search.missed();
     let found = Found {
         max_rate,
-        first_missed_rate: search.missed(),
+        limited_by_generator: first_missed_rate
+            .is_some_and(|missed| generator_missed(&steps, missed)),
+        first_missed_rate,
         complete: driver.interrupts.count() == 0,
         steps,
     };
@@ -218,10 +234,22 @@ pub fn run(args: &RunArgs, plan: &Plan, driver: &Driver) -> Result<u8> {
     }
     Ok(match found.max_rate {
         _ if !losses.is_empty() => LOST,
+        _ if found.complete && found.limited_by_generator => 3,
         Some(_) => 0,
         None if found.complete => 1,
         None => 3,
     })
+}
+
+/// Returns whether the last runs at `rate` that did not meet the objectives were INVALID.
+fn generator_missed(steps: &[Step], rate: f64) -> bool {
+    let mut at_rate = steps.iter().rev().filter(|step| {
+        // The rates are the very ones that were asked for.
+        (step.rate - rate).abs() < f64::EPSILON * rate
+    });
+    at_rate
+        .find(|step| !step.met)
+        .is_some_and(|step| step.invalid)
 }
 
 fn step(rate: f64, span: Duration, confirming: bool, report: &Report) -> Step {
@@ -235,6 +263,7 @@ fn step(rate: f64, span: Duration, confirming: bool, report: &Report) -> Step {
         seconds: span.as_secs_f64(),
         confirming,
         met: reasons.is_empty(),
+        invalid: report.verdict == Verdict::Invalid,
         reason: reasons.join("; "),
         achieved_rate: report.achieved_rate,
         p99_us: report.latency_us.p99,
@@ -242,7 +271,7 @@ fn step(rate: f64, span: Duration, confirming: bool, report: &Report) -> Step {
     }
 }
 
-fn line(step: &Step) -> String {
+fn line(step: &Step, again: bool) -> String {
     let mut line = format!(
         "{:>10.0}/s for {:>4.1} s  p99 {:>9.3} ms  failed {:>6}  {}",
         step.rate,
@@ -250,6 +279,7 @@ fn line(step: &Step) -> String {
         step.p99_us as f64 / 1e3,
         step.failed,
         match (step.met, step.confirming) {
+            _ if again => "again",
             (true, true) => "confirmed",
             (true, false) => "met",
             (false, true) => "refuted",
@@ -267,6 +297,13 @@ fn line(step: &Step) -> String {
 fn summary(found: &Found) -> String {
     match (found.max_rate, found.first_missed_rate) {
         _ if !found.complete => "ended before the search was done\n".to_owned(),
+        (Some(rate), Some(missed)) if found.limited_by_generator => format!(
+            "the target met the objectives at {rate:.0}/s\nINVALID: at {missed:.0}/s the generator was \
+             the limit; how much more the target can do is not known\n"
+        ),
+        (None, Some(missed)) if found.limited_by_generator => {
+            format!("INVALID: already at {missed:.0}/s the generator was the limit\n")
+        }
         (Some(rate), Some(missed)) => {
             format!("highest rate within the objectives: {rate:.0}/s ({missed:.0}/s was not)\n")
         }
@@ -289,6 +326,41 @@ mod tests {
                 Next::Done(rate) => return (rate, search.runs),
             }
         }
+    }
+
+    fn tried(rate: f64, met: bool, invalid: bool) -> Step {
+        Step {
+            rate,
+            seconds: 1.0,
+            confirming: false,
+            met,
+            invalid,
+            reason: String::new(),
+            achieved_rate: rate,
+            p99_us: 1,
+            failed: 0,
+        }
+    }
+
+    #[test]
+    fn rate_that_only_the_generator_missed_is_not_called_the_targets() {
+        let steps = [
+            tried(500.0, true, false),
+            tried(1000.0, false, true),
+            tried(1000.0, false, true),
+            tried(750.0, false, false),
+        ];
+        assert!(generator_missed(&steps, 1000.0));
+        assert!(!generator_missed(&steps, 750.0));
+        let found = |limited_by_generator| Found {
+            max_rate: Some(500.0),
+            first_missed_rate: Some(750.0),
+            limited_by_generator,
+            complete: true,
+            steps: Vec::new(),
+        };
+        assert!(summary(&found(true)).contains("INVALID"));
+        assert!(summary(&found(false)).starts_with("highest rate within"));
     }
 
     #[test]

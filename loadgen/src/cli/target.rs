@@ -1,5 +1,6 @@
 //! Flags that have a form of their own.
 
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::str::FromStr;
 
 use ballast_loadgen::plan::units::{self, InvalidQuantity};
@@ -122,6 +123,23 @@ pub fn think(text: &str) -> Result<Think, InvalidQuantity> {
     }
 }
 
+/// Returns the address to listen on: `HOST:PORT`.
+///
+/// # Errors
+/// What it is not, in words.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    let no = |why: &str| {
+        format!(
+            "`{text}` is no address{why}: write HOST:PORT, such as 127.0.0.1:9090 or [::1]:9090"
+        )
+    };
+    match text.to_socket_addrs() {
+        Ok(mut all) => all.next().ok_or_else(|| no("")),
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => Err(no("")),
+        Err(error) => Err(no(&format!(" ({error})"))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -167,6 +185,17 @@ mod tests {
             "a: {{b}}",
         ] {
             assert!(bad.parse::<HeaderLine>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn address_to_listen_on_is_a_host_and_a_port() {
+        let local = SocketAddr::from(([127, 0, 0, 1], 9090));
+        assert_eq!(address("127.0.0.1:9090"), Ok(local));
+        assert!(address("localhost:9090").is_ok_and(|it| it.ip().is_loopback()));
+        for bad in ["", "foo", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:99999"] {
+            let error = address(bad).expect_err(bad);
+            assert!(error.contains("write HOST:PORT"), "{error}");
         }
     }
 

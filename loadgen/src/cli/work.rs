@@ -17,7 +17,11 @@ pub fn run(args: &WorkerArgs) -> Result<u8> {
     let lanes = options.cores.len();
     let worker = Worker::listen(args.listen, options)?;
     // Tests and scripts read the port from this line.
-    println!("listening on {} with {lanes} lanes", worker.address()?);
+    let plural = if lanes == 1 { "" } else { "s" };
+    println!(
+        "listening on {} with {lanes} lane{plural}",
+        worker.address()?
+    );
     worker.serve(|line| eprintln!("{line}"))?;
     Ok(0)
 }

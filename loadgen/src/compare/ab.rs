@@ -16,6 +16,9 @@ use crate::report::{Report, Verdict};
 /// Fewest blocks of four turns: with seven, not even all in one direction would be beyond chance
 /// with four figures at once.
 pub const FEWEST_BLOCKS: usize = 8;
+/// Blocks with an invalid turn, and none without, after which it is given up: what is wrong with the
+/// generator will not pass.
+pub const HOPELESS: usize = 3;
 /// Most blocks of four turns: at two seconds a turn it is an hour.
 pub const MOST_BLOCKS: usize = 450;
 
@@ -104,8 +107,9 @@ pub fn run<E: std::error::Error + 'static>(
         if blocks.len() > 1 {
             heard(&blocks.comparison(names));
         }
+        let hopeless = blocks.len() == 0 && blocks.invalid >= HOPELESS;
         let over = spent >= options.at_most && made + 1 >= FEWEST_BLOCKS;
-        if enough || over || made + 1 >= MOST_BLOCKS {
+        if enough || over || hopeless || made + 1 >= MOST_BLOCKS {
             break;
         }
     }

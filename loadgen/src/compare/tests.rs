@@ -264,7 +264,9 @@ fn ab_that_is_interrupted_or_invalid_says_so() {
     let fine = |_, _| Ok::<_, std::io::Error>(turn(1.0));
     let interrupted = ab::run(&options(0.1, 100), ["a", "b"], fine, |_| {}, || true);
     assert!(matches!(interrupted, Err(AbError::TooFew(0))));
+    let turns = std::cell::Cell::new(0);
     let invalid = |_, _| {
+        turns.set(turns.get() + 1);
         let reason = "late".to_owned();
         Ok::<_, std::io::Error>(Report {
             verdict: Verdict::Invalid,
@@ -274,6 +276,7 @@ fn ab_that_is_interrupted_or_invalid_says_so() {
     };
     let invalid = ab::run(&options(0.1, 100), ["a", "b"], invalid, |_| {}, || false);
     assert!(matches!(invalid, Err(AbError::Invalid(why)) if why == "late"));
+    assert!(turns.get() <= 4 * ab::HOPELESS + 2, "{} turns", turns.get());
 }
 
 #[test]

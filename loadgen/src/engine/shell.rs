@@ -137,7 +137,10 @@ impl Handler for Shell {
         match result {
             Ok(()) => core.connected(&mut wire, connection, now_ns),
             Err(error) => {
-                core.connect_failed(&mut wire, connection, ErrorClass::of(&error), now_ns);
+                let class = ErrorClass::of(&error);
+                core.recorder()
+                    .reason(class, format_args!("connecting: {error}"));
+                core.connect_failed(&mut wire, connection, class, now_ns);
             }
         }
     }
@@ -151,7 +154,11 @@ impl Handler for Shell {
     fn ended(&mut self, io: &mut Io, token: Token, result: io::Result<()>) {
         let (now_ns, connection) = (self.now(io), self.connection(token));
         let (core, mut wire) = self.split(io);
-        let result = result.map_err(|error| ErrorClass::of(&error));
+        let result = result.map_err(|error| {
+            let class = ErrorClass::of(&error);
+            core.recorder().reason(class, error);
+            class
+        });
         core.ended(&mut wire, connection, result, now_ns);
     }
 }

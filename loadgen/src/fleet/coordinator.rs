@@ -13,7 +13,7 @@ use super::link::{Link, LinkError};
 use super::message::{Ask, Measured, Tell, Work};
 use super::{ANSWER, LEAD, MESSAGE, SILENCE, VERSION, WORKERS};
 use crate::plan::{InvalidPlan, Plan};
-use crate::recorder::Recorder;
+use crate::recorder::{Board, Recorder};
 use crate::report::{About, Report, Verdict};
 use crate::run::Outcome;
 
@@ -113,6 +113,8 @@ pub struct Fleet {
     plan: Plan,
     started: SystemTime,
     shared: Arc<Shared>,
+    board: Arc<Board>,
+    zero: Instant,
     members: Vec<Member>,
     notes: Vec<String>,
 }
@@ -160,14 +162,33 @@ impl Fleet {
             worker.send(&Ask::Start { at_ns })?;
         }
         let shared = Arc::new(Shared::default());
-        let members = greeted.into_iter().map(|worker| worker.accompany(&shared));
+        let board = Board::new(greeted.len());
+        let members = greeted.into_iter().enumerate();
+        let members = members.map(|(nth, worker)| worker.accompany(&shared, (&board, nth)));
         Ok(Self {
             members: members.collect::<Result<_, _>>()?,
+            board,
+            zero: zero + Duration::from_nanos(start_ns),
             plan,
             started: SystemTime::now() + lead,
             shared,
             notes,
         })
+    }
+
+    /// Returns where it shows what the workers have told of their seconds.
+    pub fn board(&self) -> &Arc<Board> {
+        &self.board
+    }
+
+    /// Returns when the first request is due.
+    pub fn zero(&self) -> Instant {
+        self.zero
+    }
+
+    /// Returns how many workers there are.
+    pub fn workers(&self) -> usize {
+        self.members.len()
     }
 
     /// Returns how many requests are done, as far as the workers have told.
@@ -225,7 +246,7 @@ impl Fleet {
             }
         }
         let engines: Vec<String> = engines.into_iter().collect();
-        let engine = format!("{} workers: {}", count, engines.join("; "));
+        let engine = format!("{}: {}", some(count, "worker"), engines.join("; "));
         let about = About {
             notes: self.notes,
             ..About::of(&self.plan, engine, scheduled, self.started)
@@ -337,7 +358,8 @@ fn greet(
         });
     }
     notes.push(format!(
-        "worker {worker} ({host}): {lanes} lanes, its clock is known to within {:?}",
+        "worker {worker} ({host}): {}, its clock is known to within {:?}",
+        some(lanes, "lane"),
         clock.uncertainty
     ));
     Ok(Greeted {
@@ -415,14 +437,18 @@ impl Greeted {
         })
     }
 
-    fn accompany(self, shared: &Arc<Shared>) -> Result<Member, FleetError> {
+    fn accompany(
+        self,
+        shared: &Arc<Shared>,
+        (board, nth): (&Arc<Board>, usize),
+    ) -> Result<Member, FleetError> {
         let (done, failed) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
         let counts = (done.clone(), failed.clone());
-        let (shared, mut link) = (shared.clone(), self.link);
+        let (shared, board, mut link) = (shared.clone(), board.clone(), self.link);
         let thread = std::thread::Builder::new()
             .name("worker".to_owned())
             .spawn(move || {
-                let measured = follow(&mut link, &shared, &counts);
+                let measured = follow(&mut link, &shared, &counts, (&board, nth));
                 if measured.is_err() {
                     // What the others still did would not be the load that was asked for.
                     shared.stop.store(true, Ordering::Relaxed);
@@ -444,9 +470,11 @@ fn follow(
     link: &mut Link,
     shared: &Shared,
     (done, failed): &(Arc<AtomicU64>, Arc<AtomicU64>),
+    (board, nth): (&Board, usize),
 ) -> Result<Measured, String> {
     let mut heard = Instant::now();
     let (mut stopped, mut aborted) = (false, false);
+    let mut fresh = Vec::new();
     loop {
         if shared.stop.load(Ordering::Relaxed) && !stopped {
             stopped = true;
@@ -463,7 +491,11 @@ fn follow(
             Some(Tell::Progress {
                 done: all,
                 failed: bad,
+                counts,
+                mut seconds,
             }) => {
+                fresh.append(&mut seconds);
+                board.put(nth, &counts, &mut fresh);
                 done.store(all, Ordering::Relaxed);
                 failed.store(bad, Ordering::Relaxed);
             }
@@ -482,6 +514,12 @@ fn follow(
         }
         heard = Instant::now();
     }
+}
+
+/// Returns a number and what it is of, in the plural if need be.
+pub(crate) fn some(count: usize, of: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {of}{plural}")
 }
 
 fn nanos(span: Duration) -> u64 {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Plan;
-use crate::recorder::Recorder;
+use crate::recorder::{Counts, Point, Recorder};
 
 /// Said by the coordinator.
 #[derive(Debug, Serialize, Deserialize)]
@@ -76,6 +76,10 @@ pub enum Tell {
         done: u64,
         /// Failed ones.
         failed: u64,
+        /// All its lanes' counts so far, for those who look on.
+        counts: Box<Counts>,
+        /// Its seconds that are over since it last told.
+        seconds: Vec<(u64, Point)>,
     },
     /// What it measured.
     Done(Box<Measured>),

@@ -35,7 +35,7 @@ pub mod worker;
 use std::time::Duration;
 
 /// What is said changed when this did: both sides must have the same.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Bytes of one message: a plan with its bodies or its log, a result with its histograms.
 pub const MESSAGE: usize = 256 << 20;
 /// Bytes of one message of somebody who has not said who he is.

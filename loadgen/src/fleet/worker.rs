@@ -380,14 +380,22 @@ fn accompany(link: &mut Link, running: &Running) -> Result<(), LinkError> {
         }
         if told.elapsed() >= PROGRESS {
             told = Instant::now();
-            let progress = Tell::Progress {
-                done: running.done(),
-                failed: running.failed(),
-            };
-            link.send(&progress, ANSWER)?;
+            tell(link, running)?;
         }
     }
-    Ok(())
+    // The last seconds, too.
+    tell(link, running)
+}
+
+fn tell(link: &mut Link, running: &Running) -> Result<(), LinkError> {
+    let (counts, seconds) = running.board().take();
+    let progress = Tell::Progress {
+        done: running.done(),
+        failed: running.failed(),
+        counts: Box::new(counts),
+        seconds,
+    };
+    link.send(&progress, ANSWER)
 }
 
 fn keep(pem: &str) -> io::Result<tempfile::TempPath> {

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use crate::engine::response::{Event, Response};
 use crate::plan::{Checker, Protocol};
-use crate::record::ErrorClass;
+use crate::record::{CLOSED, ErrorClass};
 
 use super::failure;
 use super::stream::{Dialer, Stream};
@@ -103,9 +103,17 @@ impl Conversation {
                 Ok(0) if !self.flights.is_empty() && self.response.close() => {
                     return Poll::Ready(self.answered(work, false));
                 }
-                Ok(0) => return Poll::Ready(Step::Lost(ErrorClass::Reset)),
+                Ok(0) => {
+                    if !self.flights.is_empty() {
+                        work.failed(ErrorClass::Reset, CLOSED);
+                    }
+                    return Poll::Ready(Step::Lost(ErrorClass::Reset));
+                }
                 Ok(count) => self.unread = (0, count),
-                Err(error) => return Poll::Ready(Step::Lost(failure::of_io(&error))),
+                Err(error) => {
+                    let class = work.failed(failure::of_io(&error), error);
+                    return Poll::Ready(Step::Lost(class));
+                }
             }
         }
     }
@@ -145,7 +153,9 @@ impl Conversation {
                 }
                 Ok(Some(Event::Body(bytes))) => self.checker.body(bytes),
                 Ok(Some(Event::End { reusable })) => return Some(self.answered(work, reusable)),
-                Err(_fault) => return Some(Step::Lost(ErrorClass::Protocol)),
+                Err(fault) => {
+                    return Some(Step::Lost(work.failed(ErrorClass::Protocol, fault)));
+                }
             }
         }
     }
@@ -156,7 +166,7 @@ impl Conversation {
         match self.flights.pop_front() {
             Some(flight) if !surplus => Step::Answered {
                 flight,
-                outcome: work.judged(self.status, self.checker.end()),
+                outcome: work.judged(self.status, &self.checker),
                 reusable,
             },
             Some(flight) => {

@@ -103,7 +103,9 @@ impl Connection {
         self.slot.renewed();
         let stream = self.dialer.open(&self.work, self.slot.target).await?;
         if stream.alpn().is_some_and(|agreed| agreed != b"h2") {
-            return Err(ErrorClass::Tls);
+            return Err(self
+                .work
+                .failed(ErrorClass::Tls, "HTTP/2 was not agreed on (ALPN)"));
         }
         let (sender, connection) = Builder::new()
             .enable_push(false)
@@ -111,7 +113,7 @@ impl Connection {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .handshake(stream)
             .await
-            .map_err(|error| failure::of_h2(&error))?;
+            .map_err(|error| self.work.failed(failure::of_h2(&error), error))?;
         // Its error is told to each stream on it.
         tokio::task::spawn_local(async { connection.await.ok() });
         Ok(sender)
@@ -157,7 +159,12 @@ pub async fn serve(connection: Rc<Connection>) {
                 Some(Err(Broken::Unsent)) if tries < TRIES => {}
                 Some(Ok(status)) => break Ok(status),
                 Some(Err(Broken::Unsent)) => break Err((ErrorClass::Reset, true)),
-                Some(Err(Broken::Failed(class))) => break Err((class, true)),
+                Some(Err(Broken::Failed(class, why))) => {
+                    if let Some(why) = why {
+                        work.failed(class, why);
+                    }
+                    break Err((class, true));
+                }
                 None => break Err((ErrorClass::Timeout, true)),
             }
         };
@@ -174,12 +181,13 @@ pub async fn serve(connection: Rc<Connection>) {
 enum Broken {
     /// The connection was closed before it saw the request: another may be asked.
     Unsent,
-    Failed(ErrorClass),
+    /// With what it was, if the class does not say it all.
+    Failed(ErrorClass, Option<String>),
 }
 
 impl From<ErrorClass> for Broken {
     fn from(class: ErrorClass) -> Self {
-        Self::Failed(class)
+        Self::Failed(class, None)
     }
 }
 
@@ -190,7 +198,7 @@ impl From<h2::Error> for Broken {
         if error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR) {
             return Self::Unsent;
         }
-        Self::Failed(failure::of_h2(&error))
+        Self::Failed(failure::of_h2(&error), Some(error.to_string()))
     }
 }
 
@@ -225,9 +233,9 @@ async fn exchange(
         headers.map(|(name, value)| (name.as_str(), value.as_bytes())),
     );
     if is_grpc && status == 200 {
-        let status = answer(&mut stream, &head.headers, course, checker).await?;
+        let status = answer(work, &mut stream, &head.headers, course, checker).await?;
         // A gRPC error is told by its own status, under HTTP's 200.
-        return match work.judged(head.status.as_u16(), checker.end()) {
+        return match work.judged(head.status.as_u16(), checker) {
             Ok(200) => Ok(status?),
             other => Ok(other?),
         };
@@ -238,11 +246,12 @@ async fn exchange(
         course.received_bytes += piece.len() as u64;
         checker.body(&piece);
     }
-    Ok(work.judged(status, checker.end())?)
+    Ok(work.judged(status, checker)?)
 }
 
 /// Reads a gRPC answer to its end; the checks see the message without its prefix.
 async fn answer(
+    work: &Work,
     stream: &mut RecvStream,
     headers: &HeaderMap,
     course: &mut Course,
@@ -257,7 +266,21 @@ async fn answer(
     }
     let trailers = stream.trailers().await?;
     course.received_bytes += trailers.as_ref().map_or(0, bytes_of);
-    Ok(unary.end(trailers.as_ref().unwrap_or(headers)))
+    let last = trailers.as_ref().unwrap_or(headers);
+    Ok(unary.end(last).map_err(|class| {
+        let field = |name| {
+            last.get(name)
+                .map_or("–".into(), |it| String::from_utf8_lossy(it.as_bytes()))
+        };
+        work.failed(
+            class,
+            format_args!(
+                "grpc-status {}: {}",
+                field("grpc-status"),
+                field("grpc-message")
+            ),
+        )
+    }))
 }
 
 /// Returns the bytes of names and values, as they are without compression.

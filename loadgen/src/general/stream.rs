@@ -187,10 +187,9 @@ impl Dialer {
     /// connect, and sets no option before it.
     pub async fn open(&self, work: &Work, target: u16) -> Result<Stream, ErrorClass> {
         let started = Instant::now();
-        let socket = self
-            .connect(work.address(target))
-            .await
-            .map_err(|error| failure::of_io(&error))?;
+        let socket = self.connect(work.address(target)).await.map_err(|error| {
+            work.failed(failure::of_io(&error), format_args!("connecting: {error}"))
+        })?;
         let connected = Instant::now();
         let stream = match &self.tls[usize::from(target)] {
             None => Stream::Plain(socket),
@@ -199,7 +198,7 @@ impl Dialer {
                 let stream = connector
                     .connect(setup.name.clone(), socket)
                     .await
-                    .map_err(|error| failure::of_handshake(&error))?;
+                    .map_err(|error| work.failed(failure::of_handshake(&error), error))?;
                 Stream::Tls(Box::new(stream))
             }
         };

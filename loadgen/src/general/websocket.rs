@@ -130,7 +130,9 @@ impl Session for Socket {
         loop {
             shaking = match shaking.handshake() {
                 Ok((socket, _)) => return Ok(Self { socket, carrier }),
-                Err(HandshakeError::Failure(error)) => return Err(class(&error)),
+                Err(HandshakeError::Failure(error)) => {
+                    return Err(work.failed(class(&error), format_args!("upgrading: {error}")));
+                }
                 Err(HandshakeError::Interrupted(shaking)) => shaking,
             };
             let pipe = shaking.get_mut().get_mut();

@@ -14,7 +14,7 @@ use crate::LoadError;
 use crate::control::Control;
 use crate::engine::render::Renderer;
 use crate::plan::{
-    BACKLOG, Check, Lane, Pacing, Pick, Picker, Plan, Request, Target, Template, Think,
+    BACKLOG, Check, Checker, Lane, Pacing, Pick, Picker, Plan, Request, Target, Template, Think,
 };
 use crate::record::ErrorClass;
 use crate::recorder::{Limit, Recorder};
@@ -303,13 +303,26 @@ impl Work {
         turn.pause = Some(Instant::now() + think);
     }
 
-    /// Returns the outcome of an answer with `status`, of which a checker said `verdict`. A status
+    /// Returns the outcome of an answer with `status`, of which `checker` has seen the whole. A status
     /// that is only bad because no check asks for one is kept: it says more than its class.
-    pub fn judged(&self, status: u16, verdict: Result<(), ErrorClass>) -> Result<u16, ErrorClass> {
+    pub fn judged(&self, status: u16, checker: &Checker) -> Result<u16, ErrorClass> {
+        let verdict = checker.end();
+        if let Err(class) = verdict
+            && self.recorder.borrow().wants_reason(class)
+            && let Some(why) = checker.why(class)
+        {
+            self.failed(class, why);
+        }
         match verdict {
             Err(ErrorClass::Status) if self.judges_status => Ok(status),
             verdict => verdict.map(|()| status),
         }
+    }
+
+    /// Takes down what a failure was, in words; returns its class.
+    pub fn failed(&self, class: ErrorClass, why: impl std::fmt::Display) -> ErrorClass {
+        self.recorder.borrow_mut().reason(class, why);
+        class
     }
 
     /// Takes down a request that ended, in whatever way.

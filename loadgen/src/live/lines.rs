@@ -21,8 +21,9 @@ impl Lines {
     pub fn next(&mut self, view: &View<'_>) -> Option<String> {
         let series = &view.seen.series;
         let span = series.span_seconds();
-        let point = series.points().last()?;
-        let second = series.points().len() as u64 * span;
+        let points = view.points();
+        let point = points.last()?;
+        let second = points.len() as u64 * span;
         if second <= self.next {
             return None;
         }
@@ -52,6 +53,27 @@ mod tests {
     use super::super::screen::tests::{seen, title};
     use super::*;
     use std::time::Duration;
+
+    #[test]
+    fn second_of_which_a_part_may_be_on_its_way_is_not_shown_yet() {
+        let title = super::super::Title {
+            behind: Duration::from_millis(700),
+            ..title()
+        };
+        let seen = seen(3);
+        let shown = |millis| {
+            let view = View {
+                title: &title,
+                elapsed: Duration::from_millis(millis),
+                seen: &seen,
+            };
+            view.points().len()
+        };
+        assert_eq!(
+            [shown(500), shown(3600), shown(3700), shown(9000)],
+            [0, 2, 3, 3]
+        );
+    }
 
     #[test]
     fn line_comes_once_for_each_second_and_less_often_later() {

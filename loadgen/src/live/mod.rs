@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 pub use prometheus::Exporter;
 
-use crate::recorder::{Board, Seen};
+use crate::recorder::{Board, Point, Seen};
 
 /// How often the view is drawn: more is not seen, and costs the generator's machine.
 const DRAW: Duration = Duration::from_millis(250);
@@ -34,6 +34,9 @@ pub struct Title {
     pub asked_rate: Option<f64>,
     /// Over which requests are scheduled.
     pub duration: Duration,
+    /// How much later than their ends all of its seconds have come: those of other hosts are some
+    /// time on their way, and a second of which a part is missing is no dip of the rate.
+    pub behind: Duration,
 }
 
 /// What is shown.
@@ -41,6 +44,19 @@ struct View<'a> {
     title: &'a Title,
     elapsed: Duration,
     seen: &'a Seen,
+}
+
+impl View<'_> {
+    /// Returns the points that are whole.
+    fn points(&self) -> &[Point] {
+        let points = self.seen.series.points();
+        if self.title.behind.is_zero() {
+            return points;
+        }
+        let come = self.elapsed.saturating_sub(self.title.behind).as_secs();
+        let whole = usize::try_from(come / self.seen.series.span_seconds()).unwrap_or(usize::MAX);
+        &points[..points.len().min(whole)]
+    }
 }
 
 /// A view of a run under way; ends with [`Live::end`], or when it is dropped.
@@ -106,8 +122,12 @@ fn show(
     stop: &AtomicBool,
 ) {
     let mut lines = lines::Lines::default();
-    while !stop.load(Ordering::Relaxed) {
-        let elapsed = zero.elapsed();
+    loop {
+        // Once more at the end: the last second belongs to what is shown.
+        let last = stop.load(Ordering::Relaxed);
+        // By then all has come.
+        let more = if last { title.behind } else { Duration::ZERO };
+        let elapsed = zero.elapsed() + more;
         board.look(|seen| {
             let view = View {
                 title,
@@ -127,6 +147,9 @@ fn show(
                 }
             }
         });
+        if last {
+            return;
+        }
         std::thread::park_timeout(DRAW);
     }
 }

@@ -104,11 +104,12 @@ fn draw(frame: &mut Frame<'_>, view: &View<'_>, color: bool) {
     let title = format!("{}   {asked}   {}", view.title.targets, view.title.engine);
     frame.render_widget(Line::styled(title, paint.bold(Color::Reset)), head);
     progress(frame, bar, view, &paint);
-    let points = view.seen.series.points();
+    let points = view.points();
     let recent = &points[points.len().saturating_sub(SHOWN)..];
     figures(frame, numbers, view, recent.last(), &paint);
-    latencies(frame, latency, recent, &paint);
-    rates(frame, rate, view, recent, &paint);
+    let width = shown(view, recent.len());
+    latencies(frame, latency, (recent, width), &paint);
+    rates(frame, rate, view, (recent, width), &paint);
     generator(frame, health, recent.last(), &paint);
 }
 
@@ -188,7 +189,14 @@ fn figures(
     frame.render_widget(Paragraph::new(lines), area);
 }
 
-fn latencies(frame: &mut Frame<'_>, area: Rect, points: &[Point], paint: &Paint) {
+/// Returns how many points the plots have room for: those of the whole run if it is a short one.
+fn shown(view: &View<'_>, points: usize) -> f64 {
+    const FEWEST: f64 = 10.0;
+    let all = view.title.duration.as_secs_f64() / view.seen.series.span_seconds() as f64;
+    all.ceil().max(points as f64).clamp(FEWEST, SHOWN as f64)
+}
+
+fn latencies(frame: &mut Frame<'_>, area: Rect, (points, width): (&[Point], f64), paint: &Paint) {
     let spreads: Vec<_> = points.iter().map(Spread::of).collect();
     // On a logarithmic axis: a tail of seconds would press a median of microseconds to the floor.
     let line = |of: fn(&Spread) -> f64| -> Vec<(f64, f64)> {
@@ -221,7 +229,7 @@ fn latencies(frame: &mut Frame<'_>, area: Rect, points: &[Point], paint: &Paint)
     });
     let chart = Chart::new(datasets.collect())
         .block(Block::new().borders(Borders::TOP).title(" latency "))
-        .x_axis(Axis::default().bounds([0.0, SHOWN as f64 - 1.0]))
+        .x_axis(Axis::default().bounds([0.0, width - 1.0]))
         .y_axis(
             Axis::default()
                 .bounds([low, high])
@@ -238,7 +246,13 @@ fn label(us: f64) -> String {
     }
 }
 
-fn rates(frame: &mut Frame<'_>, area: Rect, view: &View<'_>, points: &[Point], paint: &Paint) {
+fn rates(
+    frame: &mut Frame<'_>,
+    area: Rect,
+    view: &View<'_>,
+    (points, width): (&[Point], f64),
+    paint: &Paint,
+) {
     let span = view.seen.series.span_seconds() as f64;
     let line = |of: fn(&Point) -> u64| -> Vec<(f64, f64)> {
         let points = (0_u32..).zip(points);
@@ -262,7 +276,7 @@ fn rates(frame: &mut Frame<'_>, area: Rect, view: &View<'_>, points: &[Point], p
     ];
     let chart = Chart::new(sets)
         .block(Block::new().borders(Borders::TOP).title(" requests/s "))
-        .x_axis(Axis::default().bounds([0.0, SHOWN as f64 - 1.0]))
+        .x_axis(Axis::default().bounds([0.0, width - 1.0]))
         .y_axis(
             Axis::default()
                 .bounds([0.0, high])
@@ -284,7 +298,7 @@ fn generator(frame: &mut Frame<'_>, area: Rect, last: Option<&Point>, paint: &Pa
     let line = Line::from(vec![
         Span::styled(text, style),
         Span::raw(format!(
-            "   lag {:.3} ms, at most {:.3} ms   cpu {:.0} %   waited for a core {:.0} %",
+            "   lag {:.3} ms (most {:.3})   cpu {:.0} %   waited for cpu {:.0} %",
             point.mean_lag_ns() / 1e6,
             point.lag_max_ns as f64 / 1e6,
             point.cpu_share() * 100.0,
@@ -312,6 +326,7 @@ pub(super) mod tests {
             engine: "hot engine on epoll".to_owned(),
             asked_rate: Some(1000.0),
             duration: Duration::from_mins(2),
+            behind: Duration::ZERO,
         }
     }
 
@@ -377,6 +392,47 @@ pub(super) mod tests {
         ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }
+    }
+
+    #[test]
+    fn plots_have_room_for_a_short_run_and_for_the_end_of_a_long_one() {
+        let seen = seen(3);
+        let room = |seconds, points| {
+            let title = Title {
+                duration: Duration::from_secs(seconds),
+                ..title()
+            };
+            let view = View {
+                title: &title,
+                elapsed: Duration::ZERO,
+                seen: &seen,
+            };
+            shown(&view, points).to_string()
+        };
+        assert_eq!(room(30, 5), "30");
+        assert_eq!(room(30, 35), "35", "what is in flight takes longer");
+        assert_eq!(room(1, 1), "10");
+        assert_eq!(room(3600, 500), "120");
+    }
+
+    #[test]
+    fn health_of_a_late_generator_fits_80_columns() {
+        let late = Point {
+            starved: 1,
+            done: 1,
+            lag_sum_ns: 123_456_000,
+            lag_max_ns: 57_003_000,
+            wall_ns: 1_000_000_000,
+            cpu_ns: 1_000_000_000,
+            wait_ns: 530_000_000,
+            ..Point::default()
+        };
+        let mut terminal = Terminal::new(TestBackend::new(80, 2)).expect("opens");
+        terminal
+            .draw(|frame| generator(frame, frame.area(), Some(&late), &Paint(false)))
+            .expect("draws");
+        let text = terminal.backend().to_string();
+        assert!(text.contains("waited for cpu 53 %"), "{text}");
     }
 
     #[test]

@@ -277,6 +277,32 @@ impl Checker {
         }
     }
 
+    /// Returns which check the response did not pass, for a failure of `class`.
+    pub fn why(&self, class: ErrorClass) -> Option<String> {
+        let rules = &self.rules;
+        match class {
+            ErrorClass::Status => Some(format!("the status was {}", self.status)),
+            ErrorClass::Check if !self.headers_hold => {
+                let wanted = rules.headers.iter().map(|(name, _)| &name[..]);
+                let wanted = wanted.collect::<Vec<_>>().join(", ");
+                Some(format!("a header was missing, or not as asked ({wanted})"))
+            }
+            ErrorClass::Check => {
+                let missing = rules.needles.iter().zip(&self.matched);
+                let mut missing =
+                    missing.filter(|(needle, matched)| **matched < needle.bytes.len());
+                Some(match missing.next() {
+                    Some((needle, _)) => format!(
+                        "the body did not contain `{}`",
+                        String::from_utf8_lossy(&needle.bytes)
+                    ),
+                    None => format!("the body had {} bytes", self.body_bytes),
+                })
+            }
+            _ => None,
+        }
+    }
+
     /// Returns whether the response was as it must be.
     ///
     /// # Errors
@@ -310,6 +336,26 @@ fn found(needle: &[u8], text: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn failed_check_is_named() {
+        let why = |checks: &[&str], class| {
+            let mut checker = checker(checks);
+            checker.begin(404, [("content-type", &b"text/plain"[..])]);
+            checker.body(b"hello");
+            assert_eq!(checker.end(), Err(class));
+            checker.why(class).expect("is told")
+        };
+        let check = ErrorClass::Check;
+        assert_eq!(
+            why(&["404", "body~bye"], check),
+            "the body did not contain `bye`"
+        );
+        assert_eq!(why(&["404", "bytes=4"], check), "the body had 5 bytes");
+        let header = why(&["404", "header:content-type~json"], check);
+        assert!(header.contains("content-type"), "{header}");
+        assert_eq!(why(&["200"], ErrorClass::Status), "the status was 404");
+    }
 
     fn checker(checks: &[&str]) -> Checker {
         let checks: Vec<Check> = checks

@@ -64,20 +64,20 @@ pub enum ProfileFileError {
         text: String,
     },
     /// A time or rate in a line.
-    #[error("line {line}: {source}")]
+    #[error("line {line}: {wrong}")]
     Quantity {
         /// From 1.
         line: usize,
         /// What is wrong with it.
-        source: InvalidQuantity,
+        wrong: InvalidQuantity,
     },
     /// A time or rate of a YAML point.
-    #[error("point {point}: {source}")]
+    #[error("point {point}: {wrong}")]
     Point {
         /// From 1.
         point: usize,
         /// What is wrong with it.
-        source: InvalidQuantity,
+        wrong: InvalidQuantity,
     },
     /// A time before the one before it.
     #[error("{place} {number}: its time is before that of the point before it")]
@@ -172,12 +172,12 @@ impl ProfileFile {
                     text: line.to_owned(),
                 });
             };
-            let wrong = |source| ProfileFileError::Quantity {
+            let bad = |wrong| ProfileFileError::Quantity {
                 line: number,
-                source,
+                wrong,
             };
-            let at = seconds(at).map_err(wrong)?;
-            points.push((at, rate_or_zero(rate).map_err(wrong)?, number));
+            let at = seconds(at).map_err(bad)?;
+            points.push((at, rate_or_zero(rate).map_err(bad)?, number));
         }
         Self::from_points(&points, interpolation, "line")
     }
@@ -191,12 +191,12 @@ impl ProfileFile {
             .map_err(|error| ProfileFileError::Yaml(error.to_string()))?;
         let mut points: Vec<Point> = Vec::new();
         for (point, number) in raw.points.iter().zip(1..) {
-            let wrong = |source| ProfileFileError::Point {
+            let bad = |wrong| ProfileFileError::Point {
                 point: number,
-                source,
+                wrong,
             };
-            let at = seconds(&point.at.text()).map_err(wrong)?;
-            let rate = rate_or_zero(&point.rate.text()).map_err(wrong)?;
+            let at = seconds(&point.at.text()).map_err(bad)?;
+            let rate = rate_or_zero(&point.rate.text()).map_err(bad)?;
             points.push((at, rate, number));
         }
         let interpolation = asked.or(raw.interpolation).unwrap_or_default();

@@ -8,6 +8,8 @@
 //! braces, `\\{{` a backslash and then a place; any other one is sent as it is, so that JSON need
 //! not be escaped twice.
 
+use std::fmt;
+
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +43,21 @@ pub enum Part {
     },
     /// This many random letters and digits.
     Letters(usize),
+}
+
+impl fmt::Display for Template {
+    /// Writes it as it may have been written; bytes that are no UTF-8 are lost.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for part in &self.parts {
+            match part {
+                Part::Literal(bytes) => write!(f, "{}", String::from_utf8_lossy(bytes))?,
+                Part::Counter => write!(f, "{{{{counter}}}}")?,
+                Part::Random { from, to } => write!(f, "{{{{random:{from}..{to}}}}}")?,
+                Part::Letters(count) => write!(f, "{{{{letters:{count}}}}}")?,
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A template that does not parse.

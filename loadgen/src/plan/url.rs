@@ -116,7 +116,7 @@ pub enum UrlError {
     #[error("`{0}` has no host")]
     NoHost(String),
     /// The host or port cannot be one.
-    #[error("`{authority}` is no HOST or HOST:PORT")]
+    #[error("`{authority}` is no HOST or HOST:PORT with a port from 1 to 65535")]
     Authority {
         /// As it was written.
         authority: String,

@@ -68,8 +68,21 @@ impl Board {
         onlooker(&seen)
     }
 
+    /// Takes out what has come since the last call, for whoever shows it elsewhere: all lanes'
+    /// counts, and the seconds that are over.
+    pub(crate) fn take(&self) -> (Counts, Vec<(u64, Point)>) {
+        let mut counts = Counts::default();
+        let mut fresh = Vec::new();
+        for lane in &self.lanes {
+            let mut slot = lane.lock().unwrap_or_else(PoisonError::into_inner);
+            counts.add(&slot.counts);
+            fresh.append(&mut slot.unseen);
+        }
+        (counts, fresh)
+    }
+
     /// Takes a lane's news, unless somebody looks just now; `fresh` is empty afterwards, then.
-    pub(super) fn put(&self, lane: usize, counts: &Counts, fresh: &mut Vec<(u64, Point)>) {
+    pub(crate) fn put(&self, lane: usize, counts: &Counts, fresh: &mut Vec<(u64, Point)>) {
         let Some(Ok(mut slot)) = self.lanes.get(lane).map(Mutex::try_lock) else {
             return;
         };

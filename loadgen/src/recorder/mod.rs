@@ -14,6 +14,7 @@ mod state;
 mod window;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use hdrhistogram::Histogram;
@@ -38,6 +39,8 @@ const DIGITS: u8 = 3;
 const MAX_TARGET_HISTOGRAMS: usize = 16;
 /// Statuses are counted one by one up to here.
 const STATUSES: usize = 1000;
+/// Characters of a reason: a peer has a say in it.
+const MAX_REASON: usize = 200;
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// Returns an empty histogram of nanoseconds, up to an hour, with three digits.
@@ -152,6 +155,9 @@ pub struct OfTarget {
     pub latency: Option<Histogram<u32>>,
 }
 
+/// For each class of errors what the first one was, in words.
+pub type Reasons = BTreeMap<ErrorClass, String>;
+
 /// Gathers one lane's samples. Not shared between threads; merged exactly at the end.
 ///
 /// Times are nanoseconds since the start of the run.
@@ -178,6 +184,7 @@ pub struct Recorder {
     /// One for each request of each target, if records are kept.
     methods: Option<Vec<Vec<Method>>>,
     records: Vec<Record>,
+    reasons: Reasons,
     board: Option<(Arc<Board>, usize)>,
     fresh: Vec<(u64, Point)>,
 }
@@ -226,6 +233,7 @@ impl Recorder {
             capacity: u64::MAX,
             methods: None,
             records: Vec::new(),
+            reasons: Reasons::new(),
             board: None,
             fresh: Vec::new(),
         }
@@ -296,6 +304,19 @@ impl Recorder {
     /// Takes down that the generator itself ran out of something: the run will be invalid.
     pub fn limit(&mut self, limit: Limit) {
         self.counts.limits[limit as usize] += 1;
+    }
+
+    /// Takes down what a failure of this class was, in words; the first of each class is kept.
+    #[cold]
+    pub fn reason(&mut self, class: ErrorClass, why: impl fmt::Display) {
+        self.reasons.entry(class).or_insert_with(|| {
+            let mut why = why.to_string();
+            if let Some((end, _)) = why.char_indices().nth(MAX_REASON) {
+                why.truncate(end);
+                why.push('…');
+            }
+            why
+        });
     }
 
     /// Takes down a request that ended. A status of 400 or more counts as a failure unless a check
@@ -479,6 +500,9 @@ impl Recorder {
         self.merge_targets(&other.targets);
         self.series.merge(&other.whole_series());
         self.records.extend_from_slice(&other.records);
+        for (class, why) in &other.reasons {
+            self.reasons.entry(*class).or_insert_with(|| why.clone());
+        }
     }
 
     fn merge_targets(&mut self, others: &[OfTarget]) {
@@ -554,6 +578,16 @@ impl Recorder {
             .filter(|(_, count)| **count > 0)
             .map(|(status, count)| (status, *count))
             .collect()
+    }
+
+    /// Returns whether a failure of this class is yet to be told in words.
+    pub fn wants_reason(&self, class: ErrorClass) -> bool {
+        !self.reasons.contains_key(&class)
+    }
+
+    /// Returns what the first failure of each class was, where it was told.
+    pub fn reasons(&self) -> &Reasons {
+        &self.reasons
     }
 
     /// Returns the records, if they were kept; afterwards there are none.

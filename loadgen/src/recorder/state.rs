@@ -9,7 +9,7 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
 use serde::{Deserialize, Deserializer as From_, Serialize, Serializer as To};
 
-use super::{Counts, OfTarget, Recorder, STATUSES, Series, histogram};
+use super::{Counts, OfTarget, Reasons, Recorder, STATUSES, Series, histogram};
 use crate::record::Record;
 
 /// Most characters of a histogram as text; the widest possible has 150,000.
@@ -64,6 +64,7 @@ struct State {
     targets: Vec<TargetState>,
     series: Series,
     records: Vec<Record>,
+    reasons: Reasons,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -118,6 +119,7 @@ impl Recorder {
             targets: self.targets.iter().map(Into::into).collect(),
             series: self.whole_series(),
             records: self.records.clone(),
+            reasons: self.reasons.clone(),
         }
     }
 
@@ -147,6 +149,7 @@ impl Recorder {
         recorder.last_done_ns = state.last_done_ns;
         recorder.series = state.series;
         recorder.records = state.records;
+        recorder.reasons = state.reasons;
         Ok(recorder)
     }
 }

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 pub use timeline::{Heat, Timeline, TimelinePoint};
 pub use verdict::Verdict;
 
-use crate::plan::{Pacing, Plan};
+use crate::plan::{Pacing, Plan, Target};
 use crate::record::ErrorClass;
 use crate::recorder::{Limit, OfTarget, Recorder, histogram_from_text, histogram_to_text};
 use crate::slo::{Assertion, Slo};
@@ -74,7 +74,7 @@ impl About {
             targets: plan
                 .targets
                 .iter()
-                .map(|target| target.authority.clone())
+                .map(|target| name_of(target, &plan.targets))
                 .collect(),
             started,
             command: Vec::new(),
@@ -82,6 +82,18 @@ impl About {
             seed: plan.seed,
             notes: Vec::new(),
         }
+    }
+}
+
+/// Returns what a target is called among `all`: its authority, with the path of its first request
+/// where another has the same one.
+pub fn name_of(target: &Target, all: &[Target]) -> String {
+    let same = all
+        .iter()
+        .filter(|other| other.authority == target.authority);
+    match target.requests.first() {
+        Some(request) if same.count() > 1 => format!("{}{}", target.authority, request.path),
+        _ => target.authority.clone(),
     }
 }
 
@@ -216,6 +228,9 @@ pub struct Report {
     pub requests: u64,
     /// Failed ones, by class.
     pub errors: BTreeMap<String, u64>,
+    /// For each class that tells, what its first failure was.
+    #[serde(default)]
+    pub error_reasons: BTreeMap<String, String>,
     /// Answers by status.
     #[serde(default)]
     pub statuses: BTreeMap<u16, u64>,
@@ -297,6 +312,7 @@ impl Report {
             slos: Vec::new(),
             requests: counts.done,
             errors: errors_by_name(&counts.errors),
+            error_reasons: reasons_by_name(recorder),
             statuses: recorder.statuses(),
             late_answers: counts.late,
             asked_rate: about
@@ -371,6 +387,15 @@ impl Report {
             Verdict::Valid => u8::from(self.slos.iter().any(|slo| !slo.met)),
         }
     }
+}
+
+fn reasons_by_name(recorder: &Recorder) -> BTreeMap<String, String> {
+    let errors = &recorder.counts().errors;
+    let counted = recorder.reasons().iter();
+    counted
+        .filter(|(class, _)| errors[class.index()] > 0)
+        .map(|(class, why)| (class.name().to_owned(), why.clone()))
+        .collect()
 }
 
 fn errors_by_name(errors: &crate::recorder::Errors) -> BTreeMap<String, u64> {

@@ -72,6 +72,9 @@ impl Report {
             write!(f, "  {class} {}", count(*failed as f64))?;
         }
         writeln!(f)?;
+        for (class, why) in &self.error_reasons {
+            writeln!(f, "  {class:<14} {why}")?;
+        }
         if self.statuses.keys().any(|status| *status != 200) {
             write!(f, "statuses        ")?;
             for (status, answers) in &self.statuses {
@@ -83,9 +86,10 @@ impl Report {
     }
 
     fn spans(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Within 80 columns.
         write!(f, "ms          ")?;
         for name in ["mean", "p50", "p90", "p99", "p99.9", "p99.99", "max"] {
-            write!(f, " {name:>9}")?;
+            write!(f, " {name:>8}")?;
         }
         writeln!(f)?;
         let phases = &self.phases_us;
@@ -133,18 +137,20 @@ impl Report {
 }
 
 fn span(f: &mut fmt::Formatter<'_>, name: &str, row: &Percentiles) -> fmt::Result {
-    let ms = |us: u64| us as f64 / 1e3;
-    writeln!(
-        f,
-        "{name:12} {:9.3} {:9.3} {:9.3} {:9.3} {:9.3} {:9.3} {:9.3}",
-        row.mean / 1e3,
-        ms(row.p50),
-        ms(row.p90),
-        ms(row.p99),
-        ms(row.p999),
-        ms(row.p9999),
-        ms(row.max)
-    )
+    write!(f, "{name:12} {}", ms(row.mean))?;
+    for us in [row.p50, row.p90, row.p99, row.p999, row.p9999, row.max] {
+        write!(f, " {}", ms(us as f64))?;
+    }
+    writeln!(f)
+}
+
+/// Returns microseconds as milliseconds, in eight columns up to a day.
+pub(super) fn ms(us: f64) -> String {
+    match us / 1e3 {
+        ms if ms < 9_999.999_5 => format!("{ms:8.3}"),
+        ms if ms < 999_999.95 => format!("{ms:8.1}"),
+        ms => format!("{ms:8.0}"),
+    }
 }
 
 /// Returns a number with its thousands apart; with one place after the point below 100 if it is

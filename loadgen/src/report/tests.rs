@@ -294,3 +294,48 @@ fn numbers_are_grouped_and_bytes_have_units() {
         ["12 B", "2.0 KiB", "2.9 MiB"]
     );
 }
+
+#[test]
+fn table_fits_80_columns_up_to_a_day() {
+    for us in [0.5, 9_999_999.0, 86_400_000_000.0] {
+        assert_eq!(table::ms(us).len(), 8, "{us}");
+    }
+    let mut report = report();
+    report.latency_us.max = 86_400_000_000;
+    let text = report.to_string();
+    let spans = text.lines().skip_while(|line| !line.starts_with("ms "));
+    for line in spans.take_while(|line| !line.starts_with("target")) {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+}
+
+#[test]
+fn first_failure_of_a_class_is_told_in_words_and_kept_when_merged() {
+    let mut recorder = recorder();
+    let mut other = recorder.clone();
+    recorder.reason(ErrorClass::Timeout, "first");
+    recorder.reason(ErrorClass::Timeout, "second");
+    recorder.reason(ErrorClass::Tls, "of a class that is not counted");
+    other.reason(ErrorClass::Timeout, "x".repeat(1000));
+    let text = serde_json::to_string(&recorder).expect("writes");
+    let mut merged: Recorder = serde_json::from_str(&text).expect("reads");
+    merged.merge(&other);
+    let report = Report::new(&about(Some(1000.0)), &merged);
+    let told: Vec<_> = report.error_reasons.iter().collect();
+    assert_eq!(told, [(&"timeout".to_owned(), &"first".to_owned())]);
+    assert!(report.to_string().contains("\n  timeout        first\n"));
+    let long = Report::new(&about(Some(1000.0)), &other);
+    assert_eq!(long.error_reasons["timeout"].chars().count(), 201);
+    assert!(html::page(&report).contains("<td class=\"text dim\">first</td>"));
+}
+
+#[test]
+fn targets_of_one_host_are_told_apart_by_their_paths() {
+    let mut plan = crate::Plan::http("http://127.0.0.1:1/x?{{counter}}").expect("a plan");
+    let alone = About::of(&plan, "", Duration::ZERO, SystemTime::UNIX_EPOCH);
+    let host = plan.targets[0].authority.clone();
+    assert_eq!(alone.targets, std::slice::from_ref(&host));
+    plan.targets.push(plan.targets[0].clone());
+    let both = About::of(&plan, "", Duration::ZERO, SystemTime::UNIX_EPOCH);
+    assert_eq!(both.targets, vec![format!("{host}/x?{{{{counter}}}}"); 2]);
+}

@@ -119,10 +119,22 @@ impl Facts<'_> {
     }
 
     fn nothing(&self) -> Option<String> {
+        if self.report.requests == 0 && self.released > 0 {
+            return Some(format!(
+                "no request was answered: {} were given up unanswered",
+                self.released
+            ));
+        }
         if self.report.requests == 0 {
             return Some("no request was made".to_owned());
         }
-        (self.answered == 0).then(|| "no request was answered".to_owned())
+        (self.answered == 0).then(|| {
+            let most = self.report.errors.iter().max_by_key(|(_, count)| **count);
+            match most.and_then(|(class, _)| Some((class, self.report.error_reasons.get(class)?))) {
+                Some((class, why)) => format!("no request was answered; {class}: {why}"),
+                None => "no request was answered".to_owned(),
+            }
+        })
     }
 
     fn ran_out(&self) -> Option<String> {
@@ -504,13 +516,29 @@ mod tests {
         };
         assert_eq!(
             facts(&report).flaw().as_deref(),
-            Some("no request was made")
+            Some("no request was answered: 10000 were given up unanswered")
         );
+        let idle = Facts {
+            released: 0,
+            ..facts(&report)
+        };
+        assert_eq!(idle.flaw().as_deref(), Some("no request was made"));
         let report = fine();
         let silent = Facts {
             answered: 0,
             ..facts(&report)
         };
         assert_eq!(silent.flaw().as_deref(), Some("no request was answered"));
+        let mut report = fine();
+        report.errors = [("refused".to_owned(), 2), ("tls".to_owned(), 9)].into();
+        report.error_reasons = [("tls".to_owned(), "not trusted".to_owned())].into();
+        let silent = Facts {
+            answered: 0,
+            ..facts(&report)
+        };
+        assert_eq!(
+            silent.flaw().as_deref(),
+            Some("no request was answered; tls: not trusted")
+        );
     }
 }

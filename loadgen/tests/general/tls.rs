@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ballast_loadgen::ErrorClass;
 use ballast_loadgen::plan::{Plan, Protocol, Tls};
-use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tempfile::NamedTempFile;
@@ -105,10 +105,41 @@ fn other_name_expired_and_unknown_certificates_are_tls_errors() {
             let recorder = run(driver, &plan);
             assert_eq!(errors(&recorder), only(ErrorClass::Tls, 20), "{driver:?}");
             assert_eq!(recorder.counts().opened, 0);
+            let why = recorder.reasons().get(&ErrorClass::Tls);
+            assert!(
+                why.is_some_and(|why| why.contains("certificate")),
+                "{why:?}"
+            );
             if let Some(tls) = &mut plan.targets[0].tls {
                 tls.insecure = true;
             }
             assert_eq!(errors(&run(driver, &plan)), none(), "insecure takes any");
+        }
+    }
+}
+
+#[test]
+fn certificate_that_is_its_own_authority_is_trusted_when_it_is_given_for_its_name_only() {
+    let authority = |from, to| {
+        let mut params = CertificateParams::new(["echo.test".to_owned()]).expect("is a name");
+        // As `openssl req -x509` makes them.
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        (params.not_before, params.not_after) =
+            (date_time_ymd(from, 1, 1), date_time_ymd(to, 1, 1));
+        Identity::of(params, &[])
+    };
+    let (own, other) = (authority(2020, 2096), authority(2020, 2096));
+    let expired = authority(2001, 2002);
+    for driver in drivers() {
+        for (identity, given, name, outcome) in [
+            (&own, &own, "echo.test", none()),
+            (&own, &own, "other.test", only(ErrorClass::Tls, 20)),
+            (&own, &other, "echo.test", only(ErrorClass::Tls, 20)),
+            (&expired, &expired, "echo.test", only(ErrorClass::Tls, 20)),
+        ] {
+            let url = format!("tcp://{}", identity.echo());
+            let plan = given.trusted(plan(&url, 200.0, 20), name);
+            assert_eq!(errors(&run(driver, &plan)), outcome, "{driver:?} {name}");
         }
     }
 }

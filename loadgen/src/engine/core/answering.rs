@@ -1,11 +1,14 @@
 //! What comes back: answers, ends and silence.
 
+use std::time::Duration;
+
 use super::super::connection::State;
+use super::super::fault::Fault;
 use super::super::flights::Flight;
 use super::super::response::Event;
 use super::super::wire::Wire;
 use super::Core;
-use crate::record::ErrorClass;
+use crate::record::{CLOSED, ErrorClass};
 use crate::sample::Sample;
 
 /// What the bytes of one call led to.
@@ -70,6 +73,7 @@ impl Core {
                 Ok(Some(Event::End { reusable })) => {
                     // More than its length said is an answer of the wrong length.
                     if !data.is_empty() && self.flights.count(connection) == 1 {
+                        self.recorder.reason(ErrorClass::Protocol, Fault::Surplus);
                         return Read::Spent(Some(ErrorClass::Protocol));
                     }
                     self.answered(connection, now_ns);
@@ -77,7 +81,10 @@ impl Core {
                         return Read::Spent(None);
                     }
                 }
-                Err(_fault) => return Read::Spent(Some(ErrorClass::Protocol)),
+                Err(fault) => {
+                    self.recorder.reason(ErrorClass::Protocol, fault);
+                    return Read::Spent(Some(ErrorClass::Protocol));
+                }
             }
         }
     }
@@ -98,6 +105,9 @@ impl Core {
             self.answered(connection, now_ns);
         }
         let class = result.err().unwrap_or(ErrorClass::Reset);
+        if !had_none && result.is_ok() && self.flights.count(connection) > 0 {
+            self.recorder.reason(class, CLOSED);
+        }
         match wire.unsent(connection) {
             0 => self.fail_all(connection, class, now_ns),
             unsent => self.fail_sent(connection, unsent as u64, class, now_ns),
@@ -140,7 +150,13 @@ impl Core {
         it.answered += 1;
         it.failures = 0;
         let outcome = match self.checkers.get(connection as usize) {
-            Some(checker) => checker.end().map(|()| it.status),
+            Some(checker) => checker.end().map(|()| it.status).inspect_err(|class| {
+                if self.recorder.wants_reason(*class)
+                    && let Some(why) = checker.why(*class)
+                {
+                    self.recorder.reason(*class, why);
+                }
+            }),
             None => Ok(it.status),
         };
         self.end(connection, &flight, outcome, now_ns);
@@ -218,6 +234,9 @@ impl Core {
         while let Some((connection, sent_ns)) = self.flights.oldest()
             && sent_ns.saturating_add(self.request_ns) <= now_ns
         {
+            let span = Duration::from_nanos(self.request_ns);
+            let why = format_args!("no whole answer within {span:?}");
+            self.recorder.reason(ErrorClass::Timeout, why);
             self.fail_first(connection, ErrorClass::Timeout, now_ns);
             self.fail_all(connection, ErrorClass::Reset, now_ns);
             wire.close(connection);
@@ -233,6 +252,9 @@ impl Core {
                 .pop_front_if(|flight| flight.due_ns.saturating_add(self.request_ns) <= now_ns)
             {
                 self.waiting -= 1;
+                let span = Duration::from_nanos(self.request_ns);
+                let why = format_args!("no connection was free within {span:?}");
+                self.recorder.reason(ErrorClass::Timeout, why);
                 self.never_sent(&flight, ErrorClass::Timeout, now_ns);
             }
         }

@@ -186,6 +186,9 @@ impl Core {
             self.attempts.pop_front();
             if !is_over {
                 wire.close(connection);
+                let span = Duration::from_nanos(self.connect_ns);
+                let why = format_args!("no connection within {span:?}");
+                self.recorder.reason(ErrorClass::Timeout, why);
                 self.refused(connection, ErrorClass::Timeout, now_ns);
             }
         }

@@ -38,6 +38,16 @@ fn seconds(value: f64) -> String {
     }
 }
 
+/// Returns bytes in powers of ten, which the axis has its marks at.
+fn decimal_bytes(value: f64) -> String {
+    match value {
+        value if value < 1e3 => format!("{value} B"),
+        value if value < 1e6 => format!("{} kB", value / 1e3),
+        value if value < 1e9 => format!("{} MB", value / 1e6),
+        value => format!("{} GB", value / 1e9),
+    }
+}
+
 fn percent(value: f64) -> String {
     format!("{:.0} %", value * 100.0)
 }
@@ -225,6 +235,28 @@ pub(super) fn rate(report: &Report) -> String {
         legend.push(("c5", "came due"));
     }
     figure("Rate", &legend, plot.end())
+}
+
+/// Returns throughput over time.
+pub(super) fn bytes(report: &Report) -> String {
+    let points = whole(report);
+    let line = |of: fn(&TimelinePoint) -> u64| {
+        let points = points.iter();
+        points.map(move |point| (middle(point), of(point) as f64 / point.seconds))
+    };
+    let received = || line(|point| point.received_bytes);
+    let sent = || line(|point| point.sent_bytes);
+    let high = received().chain(sent()).map(|(_, y)| y).fold(0.0, f64::max);
+    let mut plot = Plot::new(
+        "Bytes a second",
+        (time_axis(report), seconds),
+        (Axis::from_zero(high), decimal_bytes),
+    );
+    plot.area("c0", received());
+    plot.line("c0", received());
+    plot.line("c2", sent());
+    let legend = [("c0", "received"), ("c2", "sent")];
+    figure("Bytes a second", &legend, plot.end())
 }
 
 /// Returns failed requests over time, by class; nothing if none failed.

@@ -33,6 +33,7 @@ pub fn page(report: &Report) -> String {
         charts::heat(report),
         charts::latency(report),
         charts::rate(report),
+        charts::bytes(report),
         charts::errors(report),
         charts::lag(report),
         charts::generator(report),
@@ -84,7 +85,7 @@ fn head(html: &mut String, report: &Report) {
     let _ = writeln!(
         html,
         "</h1>\n<p class=\"dim\">{} · {:.1} s · {loop_kind} · {} connections · {}</p>",
-        escape(&report.started),
+        escape(&readable(&report.started)),
         report.duration_seconds,
         count(report.connections as f64),
         escape(&report.engine)
@@ -103,6 +104,12 @@ fn head(html: &mut String, report: &Report) {
     for note in &report.notes {
         let _ = writeln!(html, "<p class=\"dim\">Note: {}</p>", escape(note));
     }
+}
+
+/// Returns a time in RFC 3339 to the second, for people.
+fn readable(time: &str) -> String {
+    let whole = time.split('.').next().unwrap_or(time);
+    format!("{} UTC", whole.trim_end_matches('Z').replacen('T', " ", 1))
 }
 
 fn tiles(html: &mut String, report: &Report) {
@@ -189,22 +196,27 @@ fn span_row(html: &mut String, name: &str, row: &Percentiles) {
 
 fn counts(html: &mut String, report: &Report) {
     html.push_str(
-        "<h2>What came back</h2>\n<table>\n<tr><th></th><th>requests</th><th>share</th></tr>\n",
+        "<h2>What came back</h2>\n<table>\n<tr><th></th><th>requests</th><th>share</th><th></th></tr>\n",
     );
     let all = report.requests.max(1) as f64;
-    let mut row = |name: String, number: u64| {
+    let mut row = |name: String, number: u64, why: Option<&String>| {
         let share = number as f64 / all * 100.0;
         let number = count(number as f64);
         let _ = writeln!(
             html,
-            "<tr><td>{name}</td><td>{number}</td><td>{share:.3} %</td></tr>"
+            "<tr><td>{name}</td><td>{number}</td><td>{share:.3} %</td><td class=\"text dim\">{}</td></tr>",
+            why.map_or(String::new(), |why| escape(why))
         );
     };
     for (status, number) in &report.statuses {
-        row(format!("Status {status}"), *number);
+        row(format!("Status {status}"), *number, None);
     }
     for (class, number) in &report.errors {
-        row(format!("Failed: {}", escape(class)), *number);
+        row(
+            format!("Failed: {}", escape(class)),
+            *number,
+            report.error_reasons.get(class),
+        );
     }
     html.push_str("</table>\n");
 }
@@ -279,6 +291,7 @@ mod tests {
             "Latency heat map",
             "Latency over time",
             "Rate",
+            "Bytes a second",
             "Failed requests",
             "The generator's lag",
             "The generator's CPU",
