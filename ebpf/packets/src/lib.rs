@@ -2,6 +2,9 @@
 //!
 //! - [`Kernel`]: the programs in this machine's kernel, run by `BPF_PROG_TEST_RUN`.
 //!
+//! - [`describe`]: packets as text. [`Scene`]: a balancer with a service of every kind.
+//!   [`fixtures`]: what goes in, what must come out.
+//!
 //! Nothing here is attached to an interface or pinned.
 
 #![allow(
@@ -9,9 +12,14 @@
     reason = "lengths of packets and maps fit their fields"
 )]
 
+pub mod describe;
+mod fixture;
 mod kernel;
 mod memory;
+mod scene;
 pub mod sys;
 
+pub use fixture::{Fixture, Step, fixtures};
 pub use kernel::{Kernel, Program, Sizes, absent, load};
 pub use memory::Memory;
+pub use scene::{Scene, address};

@@ -139,3 +139,77 @@ pub fn test_run(
         nanoseconds: attributes.duration,
     })
 }
+
+const INFO: libc::c_long = 15;
+
+/// What the call about an object takes.
+#[repr(C)]
+#[derive(Default)]
+struct Ask {
+    object: u32,
+    length: u32,
+    info: u64,
+}
+
+/// Words of `struct bpf_prog_info` as of Linux 5.16.
+const INFO_WORDS: usize = 29;
+
+/// What a program costs the kernel.
+#[derive(Clone, Copy, Debug)]
+pub struct Cost {
+    /// Instructions that the verifier went through.
+    pub verified: u64,
+    /// Bytes of stack of the function that has most.
+    pub frame: u64,
+}
+
+/// Returns what a program costs.
+pub fn cost(program: BorrowedFd<'_>) -> io::Result<Cost> {
+    let mut info = [0_u64; INFO_WORDS];
+    ask(program, &mut info)?;
+    // Two lengths in the third word; asked again with room for the translated instructions.
+    let bytes = (info[2] >> 32) as usize;
+    let mut instructions = vec![0_u64; bytes / 8];
+    let mut info = [0_u64; INFO_WORDS];
+    info[2] = (bytes as u64) << 32;
+    info[4] = instructions.as_mut_ptr() as u64;
+    ask(program, &mut info)?;
+    Ok(Cost {
+        verified: info[27] & 0xffff_ffff,
+        frame: instructions
+            .iter()
+            .map(|word| depth(*word))
+            .max()
+            .unwrap_or(0),
+    })
+}
+
+fn ask(program: BorrowedFd<'_>, info: &mut [u64; INFO_WORDS]) -> io::Result<()> {
+    call(
+        INFO,
+        &mut Ask {
+            object: fd(program),
+            length: (INFO_WORDS * 8) as u32,
+            info: info.as_mut_ptr() as u64,
+        },
+    )
+}
+
+/// Returns how deep into its frame an instruction reaches.
+fn depth(instruction: u64) -> u64 {
+    const FRAME: u64 = 10;
+    let code = instruction & 0xff;
+    let (destination, source) = (instruction >> 8 & 15, instruction >> 12 & 15);
+    let offset = i64::from((instruction >> 16) as i16);
+    let base = match code & 7 {
+        // Loads by the source register, stores by the destination.
+        1 => source,
+        2 | 3 => destination,
+        _ => return 0,
+    };
+    if base == FRAME && offset < 0 {
+        offset.unsigned_abs()
+    } else {
+        0
+    }
+}
