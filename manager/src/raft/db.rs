@@ -12,6 +12,8 @@ use redb::{
     Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
 };
 
+use super::size::LogSize;
+
 /// The log by index.
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
 /// Single values by name.
@@ -65,6 +67,8 @@ impl Key {
 #[derive(Debug)]
 pub struct Db {
     database: Database,
+    /// How many bytes the log has.
+    size: Arc<LogSize>,
     /// Dropped after the database: gone when the file is closed.
     open: Arc<()>,
 }
@@ -80,6 +84,7 @@ impl Db {
             .create(path)?;
         let db = Self {
             database,
+            size: Arc::default(),
             open: Arc::new(()),
         };
         db.write(|transaction| {
@@ -87,7 +92,30 @@ impl Db {
             transaction.open_table(META)?;
             Ok(())
         })?;
+        db.measure()?;
         Ok(db)
+    }
+
+    /// Counts what is there already.
+    fn measure(&self) -> Result<(), DbError> {
+        let transaction = self.database.begin_read()?;
+        let meta = transaction.open_table(META)?;
+        if let Some(snapshot) = meta.get(Key::Snapshot.name())? {
+            self.size.snapshot(snapshot.value().len());
+        }
+        let log = transaction.open_table(LOG)?;
+        let entries = log.iter()?.map(|entry| {
+            let (index, bytes) = entry?;
+            Ok((index.value(), bytes.value().len()))
+        });
+        let entries = entries.collect::<Result<Vec<_>, DbError>>()?;
+        self.size.append(entries);
+        Ok(())
+    }
+
+    /// Returns what counts the bytes of the log.
+    pub fn log_size(&self) -> Arc<LogSize> {
+        Arc::clone(&self.size)
     }
 
     /// Returns what is alive as long as the file is open.
@@ -126,7 +154,13 @@ impl Db {
                 table.insert(key.name(), *value)?;
             }
             Ok(())
-        })
+        })?;
+        for (key, value) in values {
+            if *key == Key::Snapshot {
+                self.size.snapshot(value.len());
+            }
+        }
+        Ok(())
     }
 
     /// Adds entries to the log, all or none.
@@ -140,7 +174,10 @@ impl Db {
                 table.insert(index, entry.as_slice())?;
             }
             Ok(())
-        })
+        })?;
+        let sizes = entries.iter().map(|(index, bytes)| (*index, bytes.len()));
+        self.size.append(sizes);
+        Ok(())
     }
 
     /// Returns the entries of a range, in order.
@@ -175,7 +212,9 @@ impl Db {
             let mut table = transaction.open_table(LOG)?;
             table.retain_in(index.., |_, _| false)?;
             Ok(())
-        })
+        })?;
+        self.size.truncate(index);
+        Ok(())
     }
 
     /// Removes the entries up to and with `index`, which a snapshot covers, and notes the id of the
@@ -190,7 +229,9 @@ impl Db {
             let mut meta = transaction.open_table(META)?;
             meta.insert(Key::Purged.name(), id)?;
             Ok(())
-        })
+        })?;
+        self.size.purge(index);
+        Ok(())
     }
 }
 

@@ -16,6 +16,7 @@ mod machine;
 mod network;
 mod proposer;
 mod replica;
+mod size;
 mod types;
 
 use std::collections::BTreeMap;
@@ -40,7 +41,8 @@ use self::types::{Peer, TypeConfig};
 use crate::data_dir::DataDir;
 use crate::metrics::Metrics;
 
-/// Entries after which a snapshot is made: replaying that many takes well under a second.
+/// Entries after which a snapshot is made: replaying that many small ones takes well under a second.
+/// Large ones are counted by [`size`].
 const SNAPSHOT_ENTRIES: u64 = 4096;
 /// Entries that are kept behind a snapshot, for a follower that is a little late.
 const KEPT_ENTRIES: u64 = 1024;
@@ -166,15 +168,21 @@ impl Consensus {
         let log = LogStore::new(Arc::clone(&db), metrics.clone());
         let (machine, replica) = Machine::open(Arc::clone(&db), metrics.clone()).map_err(failed)?;
         let open = db.open_mark();
+        let size = db.log_size();
         drop(db);
         let network = Network::new(trust, id);
         let raft = Raft::new(id, raft_config()?, network, log, machine)
             .await
             .map_err(failed)?;
         let mut tasks = JoinSet::new();
-        let (proposer, writer) =
-            Proposer::new(raft.clone(), dir.path().to_owned(), metrics.clone());
+        let (proposer, writer) = Proposer::new(
+            raft.clone(),
+            dir.path().to_owned(),
+            Arc::clone(&size),
+            metrics.clone(),
+        );
         tasks.spawn(writer);
+        tasks.spawn(size::bound(raft.clone(), size));
         let (sender, leadership) = watch::channel(Leadership::Following { leader: None });
         tasks.spawn(watch_leadership(raft.clone(), sender, metrics));
         Ok(Self {

@@ -2,6 +2,7 @@
 //! one entry; each caller gets the results of its own.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use ballast_wire::log::Command;
@@ -9,6 +10,7 @@ use openraft::Raft;
 use openraft::error::{ClientWriteError, RaftError};
 use tokio::sync::{mpsc, oneshot};
 
+use super::size::LogSize;
 use super::types::{Outcome, Peer, TypeConfig};
 use crate::data_dir::{FREE_BYTES, free_bytes};
 use crate::metrics::Metrics;
@@ -77,12 +79,14 @@ impl Proposer {
     pub(super) fn new(
         raft: Raft<TypeConfig>,
         dir: PathBuf,
+        size: Arc<LogSize>,
         metrics: Metrics,
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (queue, proposals) = mpsc::channel(PROPOSAL_QUEUE);
         let writer = Writer {
             raft,
             dir,
+            size,
             metrics: metrics.clone(),
             proposals,
         };
@@ -127,6 +131,7 @@ fn stopped() -> ProposeError {
 struct Writer {
     raft: Raft<TypeConfig>,
     dir: PathBuf,
+    size: Arc<LogSize>,
     metrics: Metrics,
     proposals: mpsc::Receiver<Proposal>,
 }
@@ -149,6 +154,7 @@ impl Writer {
             answer_all(batch, &error);
             return;
         }
+        self.size.has_room().await;
         let sizes: Vec<usize> = batch.iter().map(|p| p.commands.len()).collect();
         let commands: Vec<Command> = batch
             .iter_mut()

@@ -97,6 +97,31 @@ async fn snapshot_and_the_log_after_it_make_the_same_state() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn log_of_a_burst_of_large_entries_stays_bounded() {
+    /// Of one entry: 40 of them are more than may be kept.
+    const BYTES: usize = 4 << 20;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (dir, consensus) = start(folder.path()).await;
+    let large = "x".repeat(BYTES);
+    for _ in 0..40 {
+        let outcome = consensus.proposer.propose(note(&large)).await;
+        outcome.expect("commits").expect("is accepted");
+    }
+    let metrics = consensus.raft.wait(Some(Duration::from_secs(30)));
+    let cut = metrics.metrics(
+        |metrics| metrics.purged.is_some_and(|id| id.index > 1),
+        "the first entries are gone",
+    );
+    cut.await.expect("is cut although there are few entries");
+    consensus.shutdown().await;
+    drop(dir);
+    let db = Db::open(&folder.path().join("manager.redb")).expect("opens");
+    let left = db.log_size().total();
+    assert!(left < 40 * BYTES, "{left} bytes of the log are left");
+    assert!(left > 0, "the newest entries are there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn concurrent_changes_share_entries_and_each_gets_its_own_answer() {
     let folder = tempfile::tempdir().expect("a folder");
     let (_dir, consensus) = start(folder.path()).await;
