@@ -188,8 +188,21 @@ fn budgets_of_the_call_and_of_the_service_hold() {
     let busy = MoveBudget {
         moves: 9,
         disrupted,
+        ..MoveBudget::default()
     };
     assert_eq!(ask(&mut scheduler, &busy), 1);
+    let paced = MoveBudget {
+        paced: true,
+        ..budget(9)
+    };
+    assert_eq!(ask(&mut scheduler, &paced), 3, "the whole of a node");
+    let only = |tasks: std::ops::RangeInclusive<u64>| MoveBudget {
+        paced: true,
+        only: Some(tasks.map(AssignmentId::from_bits).collect()),
+        ..budget(9)
+    };
+    assert_eq!(ask(&mut scheduler, &only(5..=7)), 3);
+    assert_eq!(ask(&mut scheduler, &only(5..=6)), 0, "one has to stay");
 }
 
 #[test]

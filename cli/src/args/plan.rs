@@ -35,7 +35,7 @@ pub struct PlanArgs {
 /// Of `rebalance`.
 #[derive(Debug, Args)]
 pub struct RebalanceArgs {
-    /// Empties whole nodes, as many as few moves can, instead of evening out services that spread
+    /// Empties whole nodes and devices, as many as few moves can, instead of evening out services that spread
     #[arg(long)]
     pub defragment: bool,
     /// Only shows what would move

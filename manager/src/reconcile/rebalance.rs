@@ -1,9 +1,10 @@
 //! Which tasks are to move where.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use ballast_model::{NodeId, Policy, Resources, TaskId, TopologyKey};
-use ballast_scheduler::{Request, Reservation, Scheduler};
+use ballast_model::{AssignmentId, NodeId, Policy, Resources, ServiceId, TaskId, TopologyKey};
+use ballast_scheduler::rebalance::{MoveBudget, defragment};
+use ballast_scheduler::{Peers, Request, Reservation, Scheduler};
 
 use super::affinity::peers;
 use super::moves::{Goal, is_ready, may_move};
@@ -11,8 +12,6 @@ use crate::state::{Lane, Service, State};
 
 /// Moves that are proposed at a time; the next look finds the rest.
 const PROPOSALS: usize = 1024;
-/// Nodes that are emptied at a time.
-const EMPTIED: usize = 16;
 
 /// A task and where it would be better off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +26,7 @@ pub(super) struct Proposal {
 struct Movable {
     lane: Lane,
     task: TaskId,
+    assignment: AssignmentId,
     node: NodeId,
 }
 
@@ -144,83 +144,37 @@ impl Search<'_> {
         }
     }
 
-    /// Empties the nodes on which least runs, as long as all of it fits on others.
+    /// Empties the nodes on which least runs, and frees devices that a part holds alone, by the
+    /// scheduler's own search.
     fn defragment(&mut self, busy: &impl Fn(Lane) -> bool) {
-        let mut by_node: BTreeMap<NodeId, Vec<Movable>> = BTreeMap::new();
-        for service in self.state.services().filter(|service| may_move(service)) {
-            for movable in self.movable(service, busy) {
-                by_node.entry(movable.node).or_default().push(movable);
-            }
+        let state = self.state;
+        let mut services: BTreeMap<ServiceId, (&Service, Peers)> = BTreeMap::new();
+        let mut movable: BTreeMap<AssignmentId, Movable> = BTreeMap::new();
+        for service in state.services().filter(|service| may_move(service)) {
+            services.insert(service.id, (service, peers(state, service)));
+            let tasks = self.movable(service, busy).into_iter();
+            movable.extend(tasks.map(|task| (task.assignment, task)));
         }
-        let mut nodes: Vec<(u64, NodeId)> = self
-            .state
-            .nodes()
-            .filter(|entry| entry.node.is_schedulable() && entry.allocation.tasks > 0)
-            .map(|entry| (share(entry), entry.node.id))
-            .collect();
-        nodes.sort_unstable();
-        let mut emptied: BTreeSet<NodeId> = BTreeSet::new();
-        let mut filled: BTreeSet<NodeId> = BTreeSet::new();
-        for (_, node) in nodes {
-            if emptied.len() >= EMPTIED || self.found.len() >= PROPOSALS {
-                return;
+        let requests = |id| {
+            let (service, peers) = services.get(&id)?;
+            Some(Request::of(service.id, &service.spec).among(peers))
+        };
+        let budget = MoveBudget {
+            moves: PROPOSALS,
+            // When each begins is for `Reconciler::begin_moves` to say.
+            paced: true,
+            only: Some(movable.keys().copied().collect()),
+            ..MoveBudget::default()
+        };
+        let moves = defragment(self.scheduler, &requests, &budget);
+        self.found.extend(moves.into_iter().map(|step| {
+            let Movable { lane, task, .. } = movable[&step.assignment];
+            Proposal {
+                lane,
+                task,
+                to: step.to,
             }
-            let tasks = by_node.remove(&node).unwrap_or_default();
-            let all = self
-                .state
-                .node(node)
-                .map_or(0, |entry| entry.assignments.len());
-            // What stays keeps the node in use, and what was moved here is to stay here.
-            if tasks.len() != all || filled.contains(&node) {
-                continue;
-            }
-            emptied.insert(node);
-            match self.rehouse(&tasks, &emptied) {
-                Some(moves) => {
-                    filled.extend(moves.iter().map(|proposal| proposal.to));
-                    self.found.extend(moves);
-                }
-                None => drop(emptied.remove(&node)),
-            }
-        }
-    }
-
-    /// Finds other nodes for all of these tasks, or for none.
-    fn rehouse(&mut self, tasks: &[Movable], closed: &BTreeSet<NodeId>) -> Option<Vec<Proposal>> {
-        let mut moves = Vec::new();
-        let mut held = Vec::new();
-        let avoid: Vec<NodeId> = closed.iter().copied().collect();
-        for movable in tasks {
-            let service = self.state.service(movable.lane.service);
-            let to = service.and_then(|service| {
-                let peers = peers(self.state, service);
-                let request = Request::of(service.id, &service.spec)
-                    .avoiding(&avoid)
-                    .among(&peers);
-                let placed = self.scheduler.place(&request).ok()?;
-                held.push(placed.reservation);
-                Some(placed.node)
-            });
-            // An empty node instead of the one that is emptied is no gain.
-            let used = |node| {
-                self.state
-                    .node(node)
-                    .is_some_and(|entry| entry.allocation.tasks > 0)
-            };
-            let Some(to) = to.filter(|to| !closed.contains(to) && used(*to)) else {
-                for reservation in held {
-                    self.scheduler.release(reservation);
-                }
-                return None;
-            };
-            moves.push(Proposal {
-                lane: movable.lane,
-                task: movable.task,
-                to,
-            });
-        }
-        self.held.append(&mut held);
-        Some(moves)
+        }));
     }
 
     /// Returns the tasks of a service that fill their lanes alone and answer.
@@ -241,6 +195,7 @@ impl Search<'_> {
                 found.push(Movable {
                     lane,
                     task: entry.task.id,
+                    assignment: binding.assignment,
                     node: binding.node,
                 });
             }
@@ -284,12 +239,4 @@ impl Measure {
 /// Returns whether a service's tasks are to be evened out.
 pub(super) fn spreads(service: &Service) -> bool {
     may_move(service) && Measure::of(service).is_some()
-}
-
-/// Returns how full a node is, in thousandths of its fuller dimension.
-fn share(entry: &crate::state::NodeEntry) -> u64 {
-    let capacity = &entry.node.offered;
-    let cpu = entry.allocation.cpu.saturating_mul(1000) / u64::from(capacity.cpu.0).max(1);
-    let memory = entry.allocation.memory.saturating_mul(1000) / capacity.memory.0.max(1);
-    cpu.max(memory)
 }

@@ -53,7 +53,7 @@ pub fn defragment(
             continue;
         }
         emptied.push(from);
-        let Some(placed) = evacuate(scheduler, requests, &emptied, &nodes[&from]) else {
+        let Some(placed) = evacuate(scheduler, requests, budget, &emptied, &nodes[&from]) else {
             emptied.pop();
             continue;
         };
@@ -99,6 +99,7 @@ fn emptiest_first(
 fn evacuate<'t>(
     scheduler: &mut Scheduler,
     requests: &Requests<'_>,
+    budget: &MoveBudget,
     emptied: &[NodeId],
     tasks: &'t [Running],
 ) -> Option<Vec<(&'t Running, Placed)>> {
@@ -106,7 +107,8 @@ fn evacuate<'t>(
     let movable = |task: &Running| {
         let request = requests(task.service);
         // Those that are spread would go to the emptiest node again.
-        request.is_some_and(|r| is_movable(&r) && r.placement.policy != Policy::Spread)
+        let may = request.is_some_and(|r| is_movable(&r) && r.placement.policy != Policy::Spread);
+        may && budget.lets(task)
     };
     if !tasks.iter().all(movable) {
         return None;
@@ -177,6 +179,9 @@ fn free_devices(
         .take(DEVICES_TRIED)
     {
         if settled.contains(&from) || held.iter().any(|placed: &Placed| placed.node == from) {
+            continue;
+        }
+        if !left.budget.lets(task) {
             continue;
         }
         let Some(request) = requests(task.service).filter(is_movable) else {

@@ -37,7 +37,7 @@ pub fn rebalance(
         let Some(over) = spread_over(&request) else {
             continue;
         };
-        while let Some((step, placed)) = next_move(scheduler, &request, &over, &mut tasks) {
+        while let Some((step, placed)) = next_move(scheduler, &request, budget, &over, &mut tasks) {
             held.push(placed);
             if !left.take(&request) {
                 break;
@@ -78,11 +78,12 @@ fn spread_over(request: &Request<'_>) -> Option<TopologyKey> {
 fn next_move(
     scheduler: &mut Scheduler,
     request: &Request<'_>,
+    budget: &MoveBudget,
     over: &TopologyKey,
     tasks: &mut Tasks,
 ) -> Option<(Move, crate::Placed)> {
     let counts = count(scheduler, over, tasks);
-    let from = fullest(scheduler, over, tasks, &counts)?;
+    let from = fullest(scheduler, budget, over, tasks, &counts)?;
     let kept = [from];
     let placed = scheduler.place(&request.keeping(&kept)).ok()?;
     let to = placed.node;
@@ -102,7 +103,8 @@ fn next_move(
     }
     let here = tasks.get_mut(&from).expect("a node with tasks");
     // The youngest by id: ids tell nothing of age, but the choice is always the same.
-    let task = here.pop().expect("nodes without tasks are taken out");
+    let last = here.iter().rposition(|task| budget.lets(task));
+    let task = here.remove(last.expect("the node was chosen for having one"));
     if here.is_empty() {
         tasks.remove(&from);
     }
@@ -142,9 +144,11 @@ fn count(scheduler: &Scheduler, over: &TopologyKey, tasks: &Tasks) -> BTreeMap<P
     counts
 }
 
-/// Returns the node with the most tasks of the service in the place that has the most.
+/// Returns the node with the most tasks of the service in the place that has the most, among those
+/// with one that may move.
 fn fullest(
     scheduler: &Scheduler,
+    budget: &MoveBudget,
     over: &TopologyKey,
     tasks: &Tasks,
     counts: &BTreeMap<Place, usize>,
@@ -153,7 +157,8 @@ fn fullest(
         let place = counts[&place_of(scheduler, over, node)];
         (place, here.len(), std::cmp::Reverse(node))
     };
-    let nodes = tasks.iter().filter(|(_, here)| !here.is_empty());
+    let nodes = tasks.iter();
+    let nodes = nodes.filter(|(_, here)| here.iter().any(|task| budget.lets(task)));
     nodes
         .max_by_key(|&(node, here)| rank((node, here)))
         .map(|(&node, _)| node)

@@ -21,7 +21,7 @@ mod defragment;
 mod even;
 mod starts;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use ballast_model::{AssignmentId, Bytes, DeviceGrant, MilliCpu, NodeId, ServiceId};
@@ -76,6 +76,19 @@ pub struct MoveBudget {
     /// Replicas of each service that are down or moving already: they count against its
     /// `max_disrupted`.
     pub disrupted: BTreeMap<ServiceId, u32>,
+    /// Whether the caller begins the moves one by one and keeps to each service's `max_disrupted`
+    /// as it does: then a call proposes more of a service than may be under way at a time.
+    pub paced: bool,
+    /// The tasks that may move, if not all: others do not answer yet, or are on their way already.
+    pub only: Option<BTreeSet<AssignmentId>>,
+}
+
+impl MoveBudget {
+    /// Returns whether a task may move, as far as it is not for its service to say.
+    fn lets(&self, task: &Running) -> bool {
+        let only = self.only.as_ref();
+        only.is_none_or(|only| only.contains(&task.assignment))
+    }
 }
 
 /// What is asked for a task of a service, as `place` would be asked now; none for a service that
@@ -115,7 +128,8 @@ impl<'a> Left<'a> {
         let service = request.service;
         let before = self.budget.disrupted.get(&service).copied().unwrap_or(0);
         let moving = self.by_service.entry(service).or_default();
-        if self.moves == 0 || before.saturating_add(*moving) >= request.placement.max_disrupted {
+        let used_up = before.saturating_add(*moving) >= request.placement.max_disrupted;
+        if self.moves == 0 || used_up && !self.budget.paced {
             return false;
         }
         *moving += 1;

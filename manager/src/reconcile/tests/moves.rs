@@ -1,8 +1,8 @@
 //! Tasks that move although nothing is wrong with them, and drains.
 
 use ballast_model::{
-    Availability, Bytes, Health, NodeStatus, Policy, Resources, ServiceId, ServiceSpec, Target,
-    TaskState, UpdateOrder,
+    Availability, Bytes, Device, DeviceRequest, Health, NodeStatus, Policy, Resources, ServiceId,
+    ServiceSpec, Target, TaskState, UpdateOrder,
 };
 
 use crate::fixture::{Cluster, description, node_id, spec};
@@ -132,6 +132,47 @@ fn defragmenting_empties_a_node_and_nobody_misses_a_replica() {
     let used = [1, 2, 3].map(used);
     assert!(used.contains(&false), "{used:?}");
     assert_eq!(cluster.healthy(first), 3);
+}
+
+#[test]
+fn defragmenting_frees_a_device_that_a_part_held_alone() {
+    let mut cluster = Cluster::new(0);
+    for nth in 1..=2 {
+        let mut one = description(nth);
+        one.capacity.devices = vec![Device::of("gpu", "T4")];
+        cluster.join(nth, one);
+    }
+    // What stays on each node keeps it in use.
+    let mut stays = spec("stays", 2);
+    stays.placement.max_replicas_per_node = 1;
+    stays.placement.rebalance = false;
+    cluster.create(stays);
+    cluster.run();
+    let half = |name: &str| {
+        let mut spec = spec(name, 1);
+        spec.task.resources.devices = DeviceRequest {
+            kind: "gpu".to_owned(),
+            count: 1,
+            milli: 500,
+        };
+        spec
+    };
+    let halves = ["a", "b", "c", "d"].map(|name| {
+        let service = cluster.create(half(name));
+        cluster.run();
+        service
+    });
+    let place = |cluster: &Cluster, nth: usize| cluster.nodes_of(halves[nth])[0];
+    assert_eq!(place(&cluster, 0), place(&cluster, 1), "a device is shared");
+    assert_ne!(place(&cluster, 0), place(&cluster, 2));
+    cluster.remove(halves[1]);
+    cluster.remove(halves[3]);
+    cluster.run();
+    assert_ne!(place(&cluster, 0), place(&cluster, 2), "each has one alone");
+    cluster.reconciler.rebalance(Goal::Defragment);
+    assert_eq!(run_watched(&mut cluster, halves[0]), 1);
+    assert_eq!(place(&cluster, 0), place(&cluster, 2), "a device is free");
+    assert_eq!(cluster.healthy(halves[2]), 1);
 }
 
 #[test]
