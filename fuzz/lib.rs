@@ -1,7 +1,8 @@
 //! What every fuzz target holds of a decoder: an error or a value, never a panic, and what decodes
 //! encodes to the same value again.
 //!
-//! `cargo +nightly fuzz run agent` (any of `fuzz_targets/`), from the repository's root.
+//! `cargo xtask fuzz agent` (any of `fuzz_targets/`; all without a name), on stable. With nightly
+//! `cargo +nightly fuzz run agent` does the same with the address sanitizer.
 
 use std::fmt::{Debug, Display};
 use std::str::FromStr;

@@ -6,6 +6,7 @@
 mod bench;
 mod demo;
 mod ebpf;
+mod fuzz;
 mod gate;
 mod instructions;
 mod progress;
@@ -28,6 +29,7 @@ usage: cargo xtask COMMAND
   fmt                        format the code
   fix                        format, and apply what clippy can
   test [FILTER]              every test: unit, property, golden, simulation, cluster
+  fuzz [TARGET…] [SECONDS]   libFuzzer against every decoder, or some, a minute each
   verify                     format check, tidy, clippy, docs, dependencies, tests; writes nothing
   demo [--json FILE]         a cluster on this machine, under load, with faults
   bench NAME [--json FILE] [--keep FOLDER | --no-keep] [--only CASE] [--runs N] [--pairs N]
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         ["setup"] => setup::run(setup::Purpose::Bench),
         ["setup", name] => setup::Purpose::named(name).and_then(setup::run),
         ["ebpf", rest @ ..] => ebpf::run(rest),
+        ["fuzz", rest @ ..] => fuzz::run(rest),
         ["tidy"] => tidy::run(),
         ["fmt"] => gate::fmt(),
         ["fix"] => gate::fix(),
