@@ -1,5 +1,6 @@
 //! Hot operations to count instructions of: `instructions CASE COUNT` sets up and does the
-//! operation COUNT times; `instructions list` names the cases.
+//! operation COUNT times; `instructions list` names the cases. `instructions ingress` counts by
+//! itself what a whole request costs the ingress beside `BALLAST_BIN_DIR`.
 //!
 //! `cargo xtask bench instructions` runs each case under callgrind with two counts and subtracts,
 //! so that set-up, start and end cancel out: what is left is exact to a few instructions, on a busy
@@ -51,6 +52,16 @@ fn main() -> ExitCode {
             }
             ExitCode::SUCCESS
         }
+        (Some("ingress"), _) => match ballast_bench::l7::instructions::of_ingress("ballast") {
+            Ok(each) => {
+                println!("{each}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("{error:#}");
+                ExitCode::FAILURE
+            }
+        },
         (Some(name), Some(count)) => match CASES.iter().find(|(known, _)| *known == name) {
             Some((_, run)) => {
                 println!("{name}: {:016x}", run(count));

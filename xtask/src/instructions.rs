@@ -17,6 +17,8 @@ use crate::setup::{self, Purpose};
 use crate::shell;
 
 const LIMITS: &str = "bench/instructions.json";
+/// The case that is no single operation: see [`whole_request`].
+const WHOLE: &str = "lb/whole-request";
 /// The profile of the tests: nothing is built twice, and the gate takes seconds. Dependencies are
 /// optimised in it and our own code hardly, so the counts tell how much work a path does, and what
 /// a change adds to it, not what it costs in a release.
@@ -113,7 +115,31 @@ fn count(profile: &str) -> Result<BTreeMap<String, u64>> {
         counted.insert(name.to_owned(), each);
     }
     ensure!(!counted.is_empty(), "there is no case");
+    let each = whole_request(&program, profile)?;
+    eprintln!("    {each:>10}  {WHOLE}");
+    counted.insert(WHOLE.to_owned(), each);
     Ok(counted)
+}
+
+/// Returns what a request costs a whole ingress in user space, from socket to socket.
+fn whole_request(program: &Path, profile: &str) -> Result<u64> {
+    let mut cargo = shell::cargo();
+    cargo.args([
+        "build",
+        "--locked",
+        "--workspace",
+        "--bins",
+        "--profile",
+        profile,
+    ]);
+    shell::run(&mut cargo)?;
+    let folder = if profile == "dev" { "debug" } else { profile };
+    let mut command = shell::command(program);
+    command.arg("ingress");
+    command.env("BALLAST_BIN_DIR", shell::target_dir()?.join(folder));
+    let said = shell::output(&mut command)?;
+    let each = said.trim().parse();
+    each.with_context(|| format!("no count of a whole request: {said}"))
 }
 
 /// Builds the program with the cases; returns where it is.

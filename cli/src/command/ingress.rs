@@ -60,6 +60,10 @@ async fn dump(global: &Global, admin: &str, service: Option<String>) -> Result<(
         return render::json(&table);
     }
     let pools: Vec<DumpedPool> = serde_json::from_value(table["pools"].take()).map_err(odd)?;
+    if pools.is_empty() && !service.is_empty() {
+        let message = format!("no service of the ingress at {admin} has `{service}` in its name");
+        return Err(Failure::Failed(message));
+    }
     render::line(&render::dump(&pools, Style::detect()))
 }
 

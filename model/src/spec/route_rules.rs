@@ -436,7 +436,8 @@ fn validate_timeouts(place: &str, then: &RouteActions) -> Result<(), InvalidSpec
             let most = limits::LONGEST_SPAN.to_string();
             let reason = format!("is 1ms to {most}");
             let field = format!("{place}.{name}");
-            return Err(InvalidSpec::new(field, reason, Some(&most)));
+            let nearest = if span.0 == 0 { "1ms" } else { &most };
+            return Err(InvalidSpec::new(field, reason, Some(nearest)));
         }
     }
     Ok(())

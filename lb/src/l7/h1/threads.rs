@@ -24,6 +24,11 @@ const BACKLOG: u32 = 4096;
 const SOCKETS: u32 = 1 << 20;
 /// Events that are taken at a time.
 const EVENTS: u32 = 512;
+/// Buffers of 4 KiB into which io_uring receives: where a thousand connections speak at once, each
+/// that finds none has to be asked for anew.
+const BUFFERS: u16 = 1024;
+/// Of 64 KiB, for bodies: each is kept until the other side has taken it.
+const LARGE_BUFFERS: u16 = 256;
 
 /// How the threads are set up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,6 +212,8 @@ fn ring(backend: Backend) -> io::Result<Ring> {
         backend,
         entries: EVENTS,
         sockets: SOCKETS,
+        buffers: BUFFERS,
+        large_buffers: LARGE_BUFFERS,
         ..Options::default()
     };
     let ring = Ring::new(&options).map_err(io::Error::other)?;
