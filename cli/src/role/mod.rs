@@ -18,8 +18,8 @@ pub use dev::dev;
 pub use ingress::ingress;
 pub use manager::manager;
 
-/// Bytes of a configuration file: real ones have a few hundred.
-const MAX_CONFIG: u64 = 1 << 20;
+/// Bytes of a configuration file: an ingress of ten thousand services alone has three million.
+const MAX_CONFIG: u64 = 64 << 20;
 
 /// Reads a role's configuration file; empty if there is none.
 fn read_config(path: Option<&Path>) -> Result<String, Failure> {

@@ -78,6 +78,9 @@ pub enum ConfigError {
     Invalid(String),
 }
 
+/// Keys and values of a file: ten thousand services of ten endpoints have a third of a million.
+const MOST_NODES: usize = 4_000_000;
+
 /// The file's content, or what the flags say. Every field may be left out.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -224,14 +227,21 @@ impl RawConfig {
     /// # Errors
     /// See [`RawConfig::from_file`].
     pub fn from_text(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let raw: Option<Self> = serde_saphyr::from_str(text).map_err(|error| {
-            let plain = error.without_snippet();
-            ConfigError::InFile {
-                path: path.to_owned(),
-                line: plain.location().map_or(1, |location| location.line()),
-                message: describe(plain),
-            }
-        })?;
+        let options = serde_saphyr::options! {
+            budget: serde_saphyr::budget! {
+                max_nodes: MOST_NODES,
+                max_events: 4 * MOST_NODES,
+            },
+        };
+        let raw: Option<Self> =
+            serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+                let plain = error.without_snippet();
+                ConfigError::InFile {
+                    path: path.to_owned(),
+                    line: plain.location().map_or(1, |location| location.line()),
+                    message: describe(plain),
+                }
+            })?;
         Ok(Self {
             path: Some(path.to_owned()),
             ..raw.unwrap_or_default()

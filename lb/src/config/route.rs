@@ -1,6 +1,6 @@
 //! The routes of the file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use ballast_model::{
     FieldMatch, Generation, PortTable, Protocol, RouteActions, RouteMatch, RouteRule, ServiceId,
@@ -53,18 +53,13 @@ impl RawConfig {
     /// Returns the rules of each service.
     pub(super) fn rules(&self) -> Result<BTreeMap<String, Vec<RouteRule>>, ConfigError> {
         let mut rules: BTreeMap<String, Vec<RouteRule>> = BTreeMap::new();
+        let mut known = HashSet::new();
         for route in &self.routes {
             let service = self.owner(route)?;
             let rule = self.rule(route)?;
-            let others = rules.values().flatten();
-            let same = |other: &RouteRule| {
-                let host = |host: &Option<String>| host.as_ref().map(|h| h.to_ascii_lowercase());
-                let path = |path: &str| path.trim_end_matches('/').to_owned();
-                host(&other.host) == host(&rule.host)
-                    && path(&other.path_prefix) == path(&rule.path_prefix)
-                    && other.when == rule.when
-            };
-            if others.into_iter().any(same) {
+            let host = rule.host.as_ref().map(|host| host.to_ascii_lowercase());
+            let path = rule.path_prefix.trim_end_matches('/').to_owned();
+            if !known.insert((host, path, rule.when.clone())) {
                 let message = "another route matches the same requests: this one never would";
                 return Err(self.at(route, message.to_owned()));
             }
