@@ -4,13 +4,7 @@
 use crate::{Bench, Options};
 
 /// Names, and why nothing is measured.
-const REASONS: [(&str, &str); 2] = [
-    (
-        "l4",
-        "L4: the XDP balancer is not built; TCP and UDP go through a relay in user space",
-    ),
-    ("autoscale", "autoscale: there is no autoscaler yet"),
-];
+const REASONS: [(&str, &str); 1] = [("autoscale", "autoscale: there is no autoscaler yet")];
 
 /// Says what the bench of that name cannot measure.
 pub fn run(name: &str, options: &Options) -> Bench {

@@ -8,12 +8,13 @@
 //! - [`fitness`]: whether the machine was fit to measure
 //! - [`child`], [`peers`]: programs that are measured, and that we are measured against
 //! - [`target`]: a server that is never the bottleneck, and the truth about latencies
-//! - [`scheduler`], [`loadgen`], [`l7`]: the cases; [`absent`]: benches of parts that are not built
+//! - [`scheduler`], [`loadgen`], [`l7`], [`l4`]: the cases; [`absent`]: benches of parts that are not built
 
 pub mod absent;
 pub mod child;
 pub mod figures;
 pub mod fitness;
+pub mod l4;
 pub mod l7;
 pub mod loadgen;
 pub mod machine;
@@ -37,7 +38,8 @@ pub fn run(name: &str, options: &Options) -> Result<Bench> {
         "scheduler" => scheduler::run(options),
         "loadgen" => loadgen::run(options),
         "l7" => l7::run(options),
-        "l4" | "autoscale" => absent::run(name, options),
+        "l4" => l4::run(options),
+        "autoscale" => absent::run(name, options),
         _ => bail!("there is no bench `{name}`"),
     })
 }

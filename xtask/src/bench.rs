@@ -187,6 +187,10 @@ fn measure(name: &str, program: &std::path::Path, flags: &Flags) -> Result<(u8, 
     command.arg(name).args(&flags.passed);
     command.arg("--json").arg(&json);
     command.env("BALLAST_BIN_DIR", target.join("release"));
+    if name == "l4" {
+        let object = crate::ebpf::bench()?;
+        command.env("BALLAST_XDP_BENCH", object);
+    }
     command.env("PATH", path_with(&peers_folder()?)?);
     let status = shell::status(&mut command)?;
     let figures = std::fs::read_to_string(&json).unwrap_or_default();

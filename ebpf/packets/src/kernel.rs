@@ -77,7 +77,8 @@ pub fn absent() -> Option<String> {
         .map(|error| error.to_string())
 }
 
-fn map<'a>(object: &'a Ebpf, name: &str) -> anyhow::Result<BorrowedFd<'a>> {
+/// Returns a map of an object.
+pub fn map<'a>(object: &'a Ebpf, name: &str) -> anyhow::Result<BorrowedFd<'a>> {
     let map = object
         .map(name)
         .with_context(|| format!("the object has no map {name}"))?;

@@ -2,6 +2,7 @@
 //!
 //! - [`Kernel`]: the programs in this machine's kernel, run by `BPF_PROG_TEST_RUN`.
 //!
+//! - [`Course`]: programs over millions of packets, timed.
 //! - [`describe`]: packets as text. [`Scene`]: a balancer with a service of every kind.
 //!   [`fixtures`]: what goes in, what must come out.
 //!
@@ -12,6 +13,7 @@
     reason = "lengths of packets and maps fit their fields"
 )]
 
+mod course;
 pub mod describe;
 mod fixture;
 mod kernel;
@@ -19,6 +21,7 @@ mod memory;
 mod scene;
 pub mod sys;
 
+pub use course::{Course, Floor, Packets};
 pub use fixture::{Fixture, Step, fixtures};
 pub use kernel::{Kernel, Program, Sizes, absent, load};
 pub use memory::Memory;
