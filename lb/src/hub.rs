@@ -15,6 +15,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout_at;
 
 use crate::acme::Challenges;
+use crate::l4::Layer4;
 use crate::l7::Hops;
 use crate::metrics::Metrics;
 use crate::observe::{AccessLog, Naming, ObserveConfig};
@@ -52,6 +53,8 @@ pub struct Hub {
     pub challenges: Arc<Challenges>,
     /// How endpoints are spoken to by TLS.
     pub upstreams: Arc<Upstreams>,
+    /// Layer 4: told of each new table before whoever made it goes on.
+    pub l4: Layer4,
     /// What is counted.
     pub metrics: Metrics,
     /// What listens, for the process that takes over.
@@ -104,6 +107,7 @@ impl Hub {
             hops: ArcSwap::default(),
             challenges: Arc::default(),
             upstreams: Arc::default(),
+            l4: Layer4::default(),
             metrics,
         })
     }
@@ -165,6 +169,11 @@ impl Hub {
         self.routing.subscribe()
     }
 
+    /// Has it looked at again what is listened on.
+    pub fn listen_anew(&self) {
+        self.routing.send_modify(|version| *version += 1);
+    }
+
     /// Lets the core take something, and does what follows from it before it returns.
     pub fn apply(&self, step: impl FnOnce(&mut Feed, Moment) -> Effects) {
         let result: Result<(), std::convert::Infallible> =
@@ -190,6 +199,8 @@ impl Hub {
         }
         drop(feed);
         if changed {
+            // The newest, whoever made it: two that come here in another order leave the same maps.
+            self.l4.follow(&self.table());
             self.metrics.swapped(begun.elapsed());
         }
         if !effects.departed.is_empty() {

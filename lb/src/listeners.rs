@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::hub::Hub;
-use crate::l4;
+use crate::l4::{self, Entry};
 use crate::l7::h1::{HANDOFF_MAX, ListenId, Setup, Threads, serve_handed_over};
 use crate::l7::{Entrance, Front, Timeouts};
 use crate::upgrade::{Kind, LINGER, Sockets};
@@ -54,13 +54,13 @@ pub struct End {
 pub type Failures = Vec<(u16, String)>;
 
 /// How connections to an address are served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Serve {
     Http,
     Https,
     PublishedHttp(u16),
-    Tcp(u16),
-    Udp(u16),
+    Tcp(Entry),
+    Udp(Entry),
 }
 
 /// What serves an address.
@@ -124,7 +124,7 @@ impl Listeners {
     /// The first that cannot be bound: at the start that is a mistake to be told at once.
     pub fn bind_shared(&mut self, shared: Shared) -> io::Result<()> {
         for (address, serve) in shared_entries(shared) {
-            self.start(address, serve).map_err(|error| {
+            self.start(address, &serve).map_err(|error| {
                 io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
             })?;
         }
@@ -215,16 +215,24 @@ impl Listeners {
         for (port, protocol) in self.hub.table().routing.ports() {
             let serve = match protocol {
                 Protocol::Http => Serve::PublishedHttp(port),
-                Protocol::Tcp => Serve::Tcp(port),
-                Protocol::Udp => Serve::Udp(port),
+                Protocol::Tcp => Serve::Tcp(Entry::Published(port)),
+                Protocol::Udp => Serve::Udp(Entry::Published(port)),
             };
             wanted.push((SocketAddr::new(self.bind, port), serve));
+        }
+        for service in self.hub.l4.user().iter() {
+            let entry = Entry::Service(service.pool.clone());
+            let serve = match service.protocol {
+                Protocol::Udp => Serve::Udp(entry),
+                _ => Serve::Tcp(entry),
+            };
+            wanted.push((service.address, serve));
         }
         let gone: Vec<_> = self
             .running
             .keys()
             .filter(|key| !wanted.contains(key))
-            .copied()
+            .cloned()
             .collect();
         for key in gone {
             if let Some(running) = self.running.remove(&key) {
@@ -233,10 +241,10 @@ impl Listeners {
         }
         let mut failures = Failures::new();
         for (address, serve) in wanted {
-            if self.running.contains_key(&(address, serve)) {
+            if self.running.contains_key(&(address, serve.clone())) {
                 continue;
             }
-            if let Err(error) = self.start(address, serve) {
+            if let Err(error) = self.start(address, &serve) {
                 failures.push((address.port(), error.to_string()));
             }
         }
@@ -252,12 +260,12 @@ impl Listeners {
         });
     }
 
-    fn start(&mut self, address: SocketAddr, serve: Serve) -> io::Result<()> {
+    fn start(&mut self, address: SocketAddr, serve: &Serve) -> io::Result<()> {
         let stop = CancellationToken::new();
         let entrance = match serve {
             Serve::Http => Some(Entrance::Shared),
             Serve::Https => Some(Entrance::SharedTls),
-            Serve::PublishedHttp(port) => Some(Entrance::Published(port)),
+            Serve::PublishedHttp(port) => Some(Entrance::Published(*port)),
             Serve::Tcp(_) | Serve::Udp(_) => None,
         };
         if let Some(entrance) = entrance {
@@ -266,10 +274,11 @@ impl Listeners {
         if let Some(entrance) = entrance {
             let id = self.hot.listen(address, entrance, &self.hub.sockets)?;
             tracing::info!(%address, ?serve, "listening");
-            self.running.insert((address, serve), Running::Hot(id));
+            let key = (address, serve.clone());
+            self.running.insert(key, Running::Hot(id));
             return Ok(());
         }
-        let task = if let Serve::Udp(port) = serve {
+        let task = if let Serve::Udp(entry) = serve {
             let given = self.hub.sockets.take(Kind::Udp, address).pop();
             let socket = match given {
                 Some(given) => std::net::UdpSocket::from(given),
@@ -279,12 +288,12 @@ impl Listeners {
             self.hub.sockets.keep(Kind::Udp, address, &socket)?;
             let socket = UdpSocket::from_std(socket)?;
             let hub = Arc::clone(&self.hub);
-            tokio::spawn(l4::udp::serve(hub, socket, port, stop.clone()))
+            tokio::spawn(l4::udp::serve(hub, socket, entry.clone(), stop.clone()))
         } else {
             let acceptor = Acceptor {
                 listener: listen(address, &self.hub.sockets)?,
                 address,
-                serve,
+                serve: serve.clone(),
                 hub: Arc::clone(&self.hub),
                 timeouts: self.timeouts,
                 connections: self.connections.clone(),
@@ -292,8 +301,8 @@ impl Listeners {
             tokio::spawn(acceptor.run(stop.clone()))
         };
         tracing::info!(%address, ?serve, "listening");
-        self.running
-            .insert((address, serve), Running::Task(stop, task));
+        let key = (address, serve.clone());
+        self.running.insert(key, Running::Task(stop, task));
         Ok(())
     }
 }
@@ -357,10 +366,10 @@ impl Acceptor {
 
     fn spawn(&self, socket: tokio::net::TcpStream) {
         // HTTP is served by the hot path, and UDP by a socket of its own.
-        if let Serve::Tcp(port) = self.serve {
+        if let Serve::Tcp(entry) = &self.serve {
             let hub = Arc::clone(&self.hub);
             self.connections
-                .spawn(l4::tcp::serve(hub, self.timeouts, socket, port));
+                .spawn(l4::tcp::serve(hub, self.timeouts, socket, entry.clone()));
         }
     }
 }

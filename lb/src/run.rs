@@ -16,6 +16,8 @@ use crate::admin::Admin;
 use crate::chain;
 use crate::config::{Cluster, Config, Mode, StandAlone};
 use crate::hub::Hub;
+use crate::l4::layer;
+use crate::l4::xdp::L4Error;
 use crate::l7::Front;
 use crate::listeners::{self, End, Failures, Listeners, Shared};
 use crate::manager::{self, Follower};
@@ -49,6 +51,9 @@ pub enum IngressError {
     /// The certificate for HTTPS.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The balancer in the kernel.
+    #[error("cannot balance at layer 4")]
+    L4(#[from] L4Error),
     /// Its data folder.
     #[error("cannot use {path}")]
     DataDir {
@@ -76,19 +81,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Ingr
     let stop = shutdown.child_token();
     let retire = CancellationToken::new();
     let _stop_all = stop.clone().drop_guard();
-    let tls = TlsServer::new(
-        Arc::clone(&hub.tls),
-        Arc::clone(&hub.upstreams),
-        hub.metrics.tls.clone(),
-    );
-    if let Some(settings) = &config.tls {
-        tls.take(tls.load(settings)?);
-    }
-    tokio::spawn(Arc::clone(&tls).follow(stop.clone()));
-    if let Some(settings) = config.acme.clone() {
-        let (server, challenges) = (Arc::clone(&tls), Arc::clone(&hub.challenges));
-        tokio::spawn(acme::keep(settings, server, challenges, stop.clone()));
-    }
+    let tls = start_tls(&hub, &config, &stop)?;
     let front = Front::new(Arc::clone(&hub), config.timeouts);
     let mut listeners = Listeners::new(
         Arc::clone(&hub),
@@ -102,12 +95,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Ingr
     start_admin(&hub, &config, &ready, either(&stop, &retire))?;
     tokio::spawn(stall::watch(Arc::clone(&hub), stop.clone()));
     tokio::spawn(ticks(Arc::clone(&hub), stop.clone()));
+    tokio::spawn(layer::look_after(Arc::clone(&hub), stop.clone()));
     let (shared, shared_changes) = watch::channel(config.listen);
     match &config.mode {
         Mode::StandAlone(alone) => {
             let parts = (Arc::clone(&hub), tls, shared);
             // Before anything listens: sockets that were taken over have clients at once.
             stand_alone(parts, alone, &ready, stop.clone());
+            layer::take(&hub, &config.l4).await?;
             listeners
                 .bind_shared(config.listen)
                 .map_err(IngressError::Listen)?;
@@ -120,6 +115,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Ingr
             listeners
                 .bind_shared(config.listen)
                 .map_err(IngressError::Listen)?;
+            let published = layer::publish(Arc::clone(&hub), config.l4.clone(), stop.clone());
+            tokio::spawn(published);
             // Kept for as long as the listeners run: a closed channel would end them.
             tokio::spawn(keep(shared, stop.clone()));
         }
@@ -127,6 +124,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Ingr
     let (listening, listened) = oneshot::channel();
     let tokens = (retire.clone(), stop.clone());
     start_succession(&hub, &config, taken, listened, tokens);
+    let retired = retire.clone();
     let end = End {
         stop,
         retire,
@@ -134,10 +132,34 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Ingr
         drain: config.upgrade.map_or(GRACE, |upgrade| upgrade.drain),
     };
     listeners.run(shared_changes, end, listening).await;
+    if !retired.is_cancelled() {
+        hub.l4.stop();
+    }
     let closed = tokio::task::spawn_blocking(move || hub.log.close());
     // It fails only if the writing thread panicked, which it has said then.
     let _ = closed.await;
     Ok(())
+}
+
+fn start_tls(
+    hub: &Arc<Hub>,
+    config: &Config,
+    stop: &CancellationToken,
+) -> Result<Arc<TlsServer>, IngressError> {
+    let tls = TlsServer::new(
+        Arc::clone(&hub.tls),
+        Arc::clone(&hub.upstreams),
+        hub.metrics.tls.clone(),
+    );
+    if let Some(settings) = &config.tls {
+        tls.take(tls.load(settings)?);
+    }
+    tokio::spawn(Arc::clone(&tls).follow(stop.clone()));
+    if let Some(settings) = config.acme.clone() {
+        let (server, challenges) = (Arc::clone(&tls), Arc::clone(&hub.challenges));
+        tokio::spawn(acme::keep(settings, server, challenges, stop.clone()));
+    }
+    Ok(tls)
 }
 
 fn start_admin(

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::chain;
 use crate::config::{Check, Config, Mode, NO_NODE, RawConfig, StandAlone};
 use crate::hub::{AGENT_QUEUE, Hub, wall_clock};
+use crate::l4::layer;
 use crate::listeners::Shared;
 use crate::table::{Feed, Session};
 use crate::tls::Server as TlsServer;
@@ -146,10 +147,10 @@ impl Standalone {
                 return;
             }
         };
-        self.take_config(&config);
+        self.take_config(&config).await;
     }
 
-    fn take_config(&mut self, config: &Config) {
+    async fn take_config(&mut self, config: &Config) {
         let Mode::StandAlone(alone) = &config.mode else {
             tracing::error!("configuration without services not taken, the old one stays");
             return;
@@ -163,6 +164,13 @@ impl Standalone {
                 return;
             }
         };
+        // The table that the file would make is not there yet: new services begin without reals,
+        // and get them at the moment at which it is.
+        if let Err(error) = layer::take(&self.hub, &config.l4).await {
+            let error = chain(&error);
+            tracing::error!(error, "configuration not taken, the old one stays");
+            return;
+        }
         if let Err(error) = self.hub.observe(&config.observe) {
             tracing::error!(%error, "access log not opened, the old configuration stays");
             return;
@@ -172,6 +180,10 @@ impl Standalone {
         }
         self.hub.hops.store(Arc::new(config.hops.clone()));
         self.take(alone);
+        let hub = Arc::clone(&self.hub);
+        // It fails only if it panicked, which it has said then.
+        let _ = tokio::task::spawn_blocking(move || hub.l4.settle(&hub.table())).await;
+        self.hub.listen_anew();
         self.shared.send_replace(config.listen);
         tracing::info!(generation = %self.generation, "configuration taken");
     }

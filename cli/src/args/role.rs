@@ -168,6 +168,18 @@ pub enum IngressCommand {
         /// Only services with this in their name
         #[arg(value_name = "SERVICE")]
         service: Option<String>,
+        /// What the balancer in the kernel has: services, reals, slots, flows, verdicts
+        #[arg(long, conflicts_with = "service")]
+        l4: bool,
+        /// Again every second, with rates
+        #[arg(long, requires = "l4")]
+        watch: bool,
+    },
+    /// Takes the balancer's programs and maps out of the kernel: flows end
+    Detach {
+        /// Where they are pinned, if the ingress's file says `xdp: {pin: …}`
+        #[arg(long, value_name = "FOLDER")]
+        pin: Option<std::path::PathBuf>,
     },
     /// Shows what it logs, or changes it until it ends
     Log {

@@ -1,5 +1,9 @@
-//! `ballast ingress dump`, `ballast ingress log`: questions to the admin address of one ingress.
+//! `ballast ingress dump`, `detach`, `log`: questions to the admin address of one ingress.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ballast_lb::l4::XdpOptions;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -9,10 +13,12 @@ use tokio::net::TcpStream;
 
 use crate::Failure;
 use crate::args::{Global, IngressCommand, Output};
-use crate::render::{self, DumpedPool, Style};
+use crate::render::{self, DumpedL4, DumpedPool, Style};
 
 /// Where an ingress is asked unless `--admin` says otherwise.
 const DEFAULT_ADMIN: &str = "127.0.0.1:7431";
+/// Between two looks of a live view.
+const WATCH: Duration = Duration::from_secs(1);
 /// Bytes of an answer: a table of 100,000 endpoints has 40 MB.
 const ANSWER_MAX: usize = 256 << 20;
 
@@ -28,7 +34,11 @@ pub(crate) fn ingress(
     let admin = admin.unwrap_or(DEFAULT_ADMIN);
     let asked = async {
         match command {
-            IngressCommand::Dump { service } => dump(global, admin, service).await,
+            IngressCommand::Dump {
+                l4: true, watch, ..
+            } => dump_l4(global, admin, watch).await,
+            IngressCommand::Dump { service, .. } => dump(global, admin, service).await,
+            IngressCommand::Detach { pin } => detach(pin),
             IngressCommand::Log { filter } => {
                 let method = if filter.is_some() {
                     Method::PUT
@@ -65,6 +75,50 @@ async fn dump(global: &Global, admin: &str, service: Option<String>) -> Result<(
         return Err(Failure::Failed(message));
     }
     render::line(&render::dump(&pools, Style::detect()))
+}
+
+/// Shows what stands in the kernel's maps; again every second if `watch`.
+async fn dump_l4(global: &Global, admin: &str, watch: bool) -> Result<(), Failure> {
+    let odd = |error| Failure::while_doing("the ingress answered something else", &error);
+    let mut before: Option<Vec<DumpedL4>> = None;
+    loop {
+        let answer = ask(admin, Method::GET, "/debug/l4", String::new()).await?;
+        if global.output == Output::Json {
+            let value: Value = serde_json::from_slice(&answer).map_err(odd)?;
+            render::json(&value)?;
+        } else {
+            let services: Vec<DumpedL4> = serde_json::from_slice(&answer).map_err(odd)?;
+            let text = render::l4(&services, before.as_deref(), Style::detect());
+            // Home, and whatever stood there before is gone.
+            let clear = if watch { "\u{1b}[H\u{1b}[J" } else { "" };
+            render::line(&format!("{clear}{text}"))?;
+            before = Some(services);
+        }
+        if !watch {
+            return Ok(());
+        }
+        tokio::time::sleep(WATCH).await;
+    }
+}
+
+fn detach(pin: Option<PathBuf>) -> Result<(), Failure> {
+    let options = XdpOptions {
+        pin,
+        ..XdpOptions::default()
+    };
+    ballast_lb::l4::xdp::detach(&options)
+        .map_err(|error| Failure::while_doing("cannot detach", chain(&error)))
+}
+
+/// Returns an error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }
 
 async fn ask(admin: &str, method: Method, path: &str, body: String) -> Result<Bytes, Failure> {

@@ -1,6 +1,7 @@
 //! What the user sees: tables for people, fixed JSON for programs.
 
 mod dump;
+mod l4;
 mod plan;
 mod simulation;
 mod style;
@@ -13,6 +14,7 @@ use serde::Serialize;
 use crate::Failure;
 
 pub use dump::{DumpedEndpoint, DumpedPool, DumpedRoute, dump};
+pub use l4::{DumpedL4, DumpedReal, l4};
 pub use plan::{plan, suggestions};
 pub use simulation::simulation;
 pub use style::Style;

@@ -23,6 +23,7 @@ mod shared;
 pub use error::Error;
 pub use maps::{Maps, Sizes};
 pub use netlink::{Link, Route, ask_for, link, link_at, neighbour, route};
-pub use programs::{Attached, Mode, Program, Programs, object, requirements};
+pub use offload::leave_no_checksums;
+pub use programs::{Attached, Mode, Program, Programs, object, pinned_backends, requirements};
 pub use ring::{Change, Ring, Share};
 pub use shared::{Plain, Shared};

@@ -1,5 +1,7 @@
 //! Every map, typed.
 
+use std::sync::Arc;
+
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
@@ -91,10 +93,10 @@ pub struct Maps {
     pub members: Shared<u32>,
     /// Records of backends.
     pub backends: Shared<Backend>,
-    /// Flows, by lines.
-    pub flows: Shared<Line>,
+    /// Flows, by lines. Shared with whoever looks through all of them meanwhile.
+    pub flows: Arc<Shared<Line>>,
     /// Who began them, four for each line.
-    pub flow_keys: Shared<FlowKey>,
+    pub flow_keys: Arc<Shared<FlowKey>>,
     /// Translations.
     pub translations: Shared<Translation>,
     /// How many services there may be.
@@ -109,6 +111,8 @@ pub struct Maps {
     verdicts: PerCpuArray<MapData, Pod<[u64; limits::VERDICTS as usize]>>,
     /// Flow events.
     pub events: RingBuf<MapData>,
+    /// A program that is loaded later names its maps by their descriptors: they must stay open.
+    _open: Vec<MapData>,
 }
 
 impl std::fmt::Debug for Maps {
@@ -137,7 +141,7 @@ where
 
 /// Maps an array into memory: `each` elements for each entry.
 fn shared<T: Plain>(
-    object: &mut Ebpf,
+    (object, kept): (&mut Ebpf, &mut Vec<MapData>),
     name: &'static str,
     each: usize,
 ) -> Result<Shared<T>, Error> {
@@ -146,10 +150,12 @@ fn shared<T: Plain>(
     };
     let entries = data.info().map_err(failed(name))?.max_entries();
     let length = usize::try_from(entries).unwrap_or(0) * each;
-    Shared::of(data.fd(), length).map_err(|source| Error::Map {
+    let shared = Shared::of(data.fd(), length).map_err(|source| Error::Map {
         name,
         source: source.into(),
-    })
+    });
+    kept.push(data);
+    shared
 }
 
 impl Maps {
@@ -160,15 +166,17 @@ impl Maps {
             Map::HashMap(data) => data.info().map_err(failed(maps::VIPS))?.max_entries() / 2,
             _ => return Err(Error::NoMap(maps::VIPS)),
         };
+        let mut kept_open = Vec::new();
+        let kept = &mut kept_open;
         Ok(Self {
-            config: shared(object, maps::CONFIG, 1)?,
-            filter: shared(object, maps::FILTER, limits::FILTER_WORDS)?,
-            ring: shared(object, maps::RING, 1)?,
-            members: shared(object, maps::MEMBERS, 1)?,
-            backends: shared(object, maps::BACKENDS, 1)?,
-            flows: shared(object, maps::FLOWS, 1)?,
-            flow_keys: shared(object, maps::FLOW_KEYS, 1)?,
-            translations: shared(object, maps::NAT, 1)?,
+            config: shared((object, kept), maps::CONFIG, 1)?,
+            filter: shared((object, kept), maps::FILTER, limits::FILTER_WORDS)?,
+            ring: shared((object, kept), maps::RING, 1)?,
+            members: shared((object, kept), maps::MEMBERS, 1)?,
+            backends: shared((object, kept), maps::BACKENDS, 1)?,
+            flows: Arc::new(shared((object, kept), maps::FLOWS, 1)?),
+            flow_keys: Arc::new(shared((object, kept), maps::FLOW_KEYS, 1)?),
+            translations: shared((object, kept), maps::NAT, 1)?,
             vips_max,
             vips: HashMap::try_from(vips).map_err(failed(maps::VIPS))?,
             nets: typed(object, maps::NETS)?,
@@ -179,6 +187,7 @@ impl Maps {
             backend_counters: typed(object, maps::BACKEND_COUNTERS)?,
             verdicts: typed(object, maps::VIP_VERDICTS)?,
             events: typed(object, maps::EVENTS)?,
+            _open: kept_open,
         })
     }
 

@@ -9,6 +9,8 @@ use rustix::net::{AddressFamily, SocketType};
 const SIOCETHTOOL: libc::c_ulong = 0x8946;
 /// Reads whether checksums of what is sent are left to the hardware.
 const ETHTOOL_GTXCSUM: u32 = 0x16;
+/// Writes it.
+const ETHTOOL_STXCSUM: u32 = 0x17;
 /// Reads whether received packets are merged.
 const ETHTOOL_GGRO: u32 = 0x2b;
 
@@ -31,7 +33,16 @@ struct Request {
 /// # Errors
 /// The driver does not say.
 pub fn sends_unsummed(interface: &str) -> io::Result<bool> {
-    ask(interface, ETHTOOL_GTXCSUM).map(|value| value != 0)
+    ask(interface, ETHTOOL_GTXCSUM, 0).map(|value| value != 0)
+}
+
+/// Has the interface's packets leave with their checksums: XDP programs at the other end of a veth
+/// see what is there.
+///
+/// # Errors
+/// The driver does not do it, or this process may not ask.
+pub fn leave_no_checksums(interface: &str) -> io::Result<()> {
+    ask(interface, ETHTOOL_STXCSUM, 0).map(|_| ())
 }
 
 /// Returns whether the interface merges packets before they are handled.
@@ -39,12 +50,12 @@ pub fn sends_unsummed(interface: &str) -> io::Result<bool> {
 /// # Errors
 /// The driver does not say.
 pub fn merges(interface: &str) -> io::Result<bool> {
-    ask(interface, ETHTOOL_GGRO).map(|value| value != 0)
+    ask(interface, ETHTOOL_GGRO, 0).map(|value| value != 0)
 }
 
-fn ask(interface: &str, command: u32) -> io::Result<u32> {
+fn ask(interface: &str, command: u32, data: u32) -> io::Result<u32> {
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None)?;
-    let mut value = Value { command, data: 0 };
+    let mut value = Value { command, data };
     let mut request = Request {
         name: [0; libc::IFNAMSIZ],
         value: &raw mut value,
@@ -58,7 +69,7 @@ fn ask(interface: &str, command: u32) -> io::Result<u32> {
         *into = byte.cast_signed();
     }
     // SAFETY: the request is as large as the kernel's, its name ends with zero, and it points to a
-    // record of eight bytes that outlives the call, as these two commands want it.
+    // record of eight bytes that outlives the call, as these commands want it.
     let done = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) };
     if done < 0 {
         return Err(io::Error::last_os_error());

@@ -8,7 +8,7 @@ use aya::programs::links::{FdLink, LinkError, PinnedLink};
 use aya::programs::xdp::{XdpLink, XdpMode};
 use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use ballast_ebpf_common::layout::{Config, LAYOUT, maps};
+use ballast_ebpf_common::layout::{Backend, Config, LAYOUT, maps, state};
 
 use crate::maps::{Maps, Sizes};
 use crate::netlink::{self, Link};
@@ -400,6 +400,25 @@ fn pinned_layout(folder: &Path) -> Option<u32> {
     };
     let config: Shared<Config> = Shared::of(data.fd(), 1).ok()?;
     Some(config.load(0).layout)
+}
+
+/// Returns the records of a pinned map of backends that are somebody's: for those who look on.
+///
+/// # Errors
+/// There is none.
+pub fn pinned_backends(path: &Path) -> Result<Vec<Backend>, Error> {
+    let failed = |source: aya::maps::MapError| Error::Map {
+        name: maps::BACKENDS,
+        source: source.into(),
+    };
+    let data = MapData::from_pin(path).map_err(failed)?;
+    let length = data.info().map_err(failed)?.max_entries() as usize;
+    let shared: Shared<Backend> = Shared::of(data.fd(), length).map_err(|source| Error::Map {
+        name: maps::BACKENDS,
+        source: source.into(),
+    })?;
+    let all = (0..length).map(|at| shared.load(at));
+    Ok(all.filter(|backend| backend.state != state::FREE).collect())
 }
 
 fn entries(folder: &Path) -> Result<Vec<String>, Error> {

@@ -38,7 +38,8 @@ const PAGE: &str = include_str!("page.html");
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src \
                            'unsafe-inline'; connect-src 'self'; img-src data:; base-uri 'none'";
 const NO_LOG: &str = "this process does not let its log be changed\n";
-const NOT_FOUND: &str = "there are /status, /metrics, /healthz, /readyz, /debug/table and /log\n";
+const NOT_FOUND: &str =
+    "there are /status, /metrics, /healthz, /readyz, /debug/table, /debug/l4 and /log\n";
 
 /// Answers on `listener` until `stop`.
 pub async fn serve(admin: Admin, listener: TcpListener, stop: CancellationToken) {
@@ -102,7 +103,10 @@ impl Admin {
             }
             ("GET", "/metrics") => {
                 let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-                let text = self.hub.metrics.encode(&self.hub.table());
+                let text = self
+                    .hub
+                    .metrics
+                    .encode(&self.hub.table(), self.hub.l4.describe(false));
                 reply(StatusCode::OK, kind, text)
             }
             ("GET", "/healthz") => plain(StatusCode::OK, "ok\n"),
@@ -114,6 +118,13 @@ impl Admin {
                 let question = Question::parse(uri.query().unwrap_or(""));
                 let table = describe(&self.hub, &self.hub.table(), &question);
                 reply(StatusCode::OK, "application/json", format!("{table:#}\n"))
+            }
+            ("GET", "/debug/l4") => {
+                let services = self.hub.l4.describe(true);
+                match serde_json::to_string_pretty(&services) {
+                    Ok(text) => reply(StatusCode::OK, "application/json", text + "\n"),
+                    Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+                }
             }
             ("GET", "/log") => match &self.log {
                 Some(log) => plain(StatusCode::OK, format!("{}\n", log.filter())),

@@ -44,7 +44,8 @@ impl RawConfig {
             http: http.or((!stand_alone).then_some(DEFAULT_LISTEN)),
             https,
         };
-        if listen == Shared::default() {
+        // An L4 balancer may be all that is asked for.
+        if listen == Shared::default() && self.l4.is_empty() {
             let message = "`listen` names neither `http` nor `https`";
             return Err(ConfigError::Invalid(message.to_owned()));
         }

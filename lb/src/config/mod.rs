@@ -18,6 +18,7 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use crate::admin::LogControl;
+use crate::l4::L4Config;
 use crate::l7::Timeouts;
 use crate::l7::h1::Setup;
 use crate::listeners::Shared;
@@ -27,6 +28,7 @@ use crate::upgrade::UpgradeConfig;
 mod acme;
 mod forwarded;
 mod io;
+mod l4;
 mod listen;
 mod observe;
 mod route;
@@ -37,6 +39,7 @@ mod tls;
 pub use acme::RawAcme;
 pub use forwarded::{RawForwarded, RawForwardedHeader};
 pub use io::RawIo;
+pub use l4::{RawL4, RawReal, RawXdp};
 pub use listen::RawListen;
 pub use observe::{RawAccessLog, RawTraces, RawUpgrade};
 pub use route::{RawMatch, RawRoute};
@@ -132,8 +135,10 @@ pub struct RawConfig {
     pub services: Option<BTreeMap<String, RawService>>,
     /// Stand-alone: which requests go to which service.
     pub routes: Vec<Spanned<RawRoute>>,
-    /// Stand-alone: the L4 balancer in the kernel; not served yet.
-    pub l4: Option<Spanned<serde::de::IgnoredAny>>,
+    /// Stand-alone: the services of the L4 balancer.
+    pub l4: Vec<Spanned<RawL4>>,
+    /// How the L4 balancer is run in the kernel.
+    pub xdp: RawXdp,
 }
 
 /// A proven configuration.
@@ -166,6 +171,8 @@ pub struct Config {
     pub hops: crate::l7::Hops,
     /// What is asked of an ACME server.
     pub acme: Option<crate::acme::AcmeSettings>,
+    /// What is balanced at layer 4.
+    pub l4: L4Config,
     /// Who can change what the process logs: for whoever makes it, the file has no say.
     pub log: Option<Arc<dyn LogControl>>,
     /// Where the table comes from.
@@ -253,11 +260,8 @@ impl RawConfig {
     /// # Errors
     /// [`ConfigError`]: what is wrong, with its line if it came from a file.
     pub fn validate(self) -> Result<Config, ConfigError> {
-        if let Some(l4) = &self.l4 {
-            let message = "`l4` is not available yet: remove it, and publish TCP ports instead";
-            return Err(self.at(l4, message.to_owned()));
-        }
-        let stand_alone = self.services.is_some() || !self.routes.is_empty();
+        let stand_alone = self.services.is_some() || !self.routes.is_empty() || !self.l4.is_empty();
+        let (l4, l4_tables) = self.l4()?;
         if stand_alone && self.join.is_some() {
             let message = "`services` make a stand-alone balancer, `join` a member of a cluster: \
                            only one can be";
@@ -291,8 +295,9 @@ impl RawConfig {
             acme: self.acme()?,
             hops: self.hops()?,
             log: None,
+            l4,
             mode: if stand_alone {
-                Mode::StandAlone(self.stand_alone()?)
+                Mode::StandAlone(self.stand_alone(l4_tables)?)
             } else {
                 Mode::Cluster(self.cluster()?)
             },
@@ -310,7 +315,7 @@ impl RawConfig {
         }
     }
 
-    fn stand_alone(&self) -> Result<StandAlone, ConfigError> {
+    fn stand_alone(&self, l4: l4::Tables) -> Result<StandAlone, ConfigError> {
         let services = self.services.clone().unwrap_or_default();
         let mut routes = self.rules()?;
         let mut tables = Vec::new();
@@ -322,6 +327,8 @@ impl RawConfig {
             checks.insert(id, raw.check.validate(name)?);
         }
         tables.extend(routes.into_values().map(route::answers));
+        tables.extend(l4.0);
+        checks.extend(l4.1);
         Ok(StandAlone {
             path: self.path.clone(),
             tables,

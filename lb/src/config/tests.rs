@@ -59,10 +59,6 @@ fn mistakes_are_named_with_their_line_and_the_nearest_key() {
             format!("{listen}services:\n  web:\n    endpoints: []\n    policy: rr\n"),
             "lb.yaml:5: `rr` is not a policy",
         ),
-        (
-            format!("{listen}services: {{}}\nl4:\n  - {{ vip: \"10.0.0.100\" }}\n"),
-            "lb.yaml:4: `l4` is not available yet",
-        ),
         (format!("{listen}threads: many\n"), "lb.yaml:2: "),
         (
             format!("{listen}services: {{}}\nthreads: 0\n"),
@@ -220,4 +216,113 @@ fn nothing_said_makes_a_member_of_a_cluster_with_defaults() {
     assert_eq!(config.admin, Some(DEFAULT_ADMIN));
     assert!(matches!(config.mode, Mode::Cluster(_)));
     assert!(read("join: nonsense").is_err());
+}
+
+/// A service of the L4 balancer in a file, with something instead of something.
+fn l4(from: &str, to: &str) -> Result<Config, String> {
+    let service = "services: {}\nl4:\n  - vip: 10.0.0.100\n    port: 80\n    protocol: tcp\n    mode: \
+                   dsr\n    interface: eth0\n    reals:\n      - { address: 10.0.0.11, weight: 1 }\n      - { \
+                   address: 10.0.0.12 }\n";
+    assert!(service.contains(from), "{from}");
+    read(&service.replace(from, to))
+}
+
+#[test]
+fn contracts_l4_is_read_and_its_reals_are_of_the_route_table() {
+    let config = l4("", "").expect("is valid");
+    let service = &config.l4.services[0];
+    assert_eq!(&*service.name, "tcp/10.0.0.100/80");
+    assert_eq!(service.forward, crate::l4::Forward::Ipip);
+    let Mode::StandAlone(alone) = config.mode else {
+        panic!("it is stand-alone");
+    };
+    let table = &alone.tables[0];
+    assert_eq!(table.service, service.pool.service);
+    assert_eq!(
+        table.ports[0].endpoints[1].address.to_string(),
+        "10.0.0.12:80"
+    );
+    assert!(alone.checks.contains_key(&table.service));
+}
+
+#[test]
+fn mistakes_of_l4_are_named_with_their_line() {
+    for (from, to, expected) in [
+        (
+            "vip: 10.0.0.100",
+            "vip: 10.0.0.100/24",
+            "lb.yaml:3: `10.0.0.100/24` has bits set past its prefix; the net is `10.0.0.0/24`",
+        ),
+        (
+            "vip: 10.0.0.100",
+            "vip: 10.0.0.100/33",
+            "lb.yaml:3: `10.0.0.100/33`: a prefix",
+        ),
+        (
+            "vip: 10.0.0.100",
+            "vip: ten",
+            "lb.yaml:3: `ten` is not an address or a net",
+        ),
+        ("mode: dsr", "mode: dst", "lb.yaml:6: "),
+        (
+            "weight: 1",
+            "weigth: 1",
+            "lb.yaml:9: unknown key `weigth`; did you mean `weight`?",
+        ),
+        (
+            "10.0.0.12",
+            "10.0.0.11",
+            "lb.yaml:10: real 10.0.0.11:80 is listed twice",
+        ),
+        (
+            "10.0.0.12",
+            "\"10.0.0.12:8080\"",
+            "lb.yaml:10: real `10.0.0.12:8080`: only `mode: nat` changes ports",
+        ),
+        (
+            "10.0.0.12",
+            "10.0.0.100",
+            "lb.yaml:10: real `10.0.0.100` is the service's own",
+        ),
+        (
+            "10.0.0.11, weight: 1",
+            "10.0.0.11, server_id: 7",
+            "lb.yaml:9: `server_id` is",
+        ),
+        (
+            "mode: dsr\n    interface: eth0\n    reals:\n      - { address: 10.0.0.11",
+            "mode: nat\n    interface: eth0\n    reals:\n      - { address: fd00::11",
+            "lb.yaml:9: real `fd00::11` and the address `10.0.0.100`",
+        ),
+        (
+            "weight: 1 }\n      - { address: 10.0.0.12 }",
+            "weight: 0 }",
+            "lb.yaml:3: `tcp/10.0.0.100/80`: every real's weight is 0",
+        ),
+        (
+            "services: {}",
+            "services: {}\nxdp: { services: 0 }",
+            "`xdp.services` is 1 to",
+        ),
+        (
+            "services: {}",
+            "services: {}\nxdp: { key: \"12\" }",
+            "lb.yaml:2: `xdp.key` is 32 hexadecimal digits",
+        ),
+    ] {
+        let error = l4(from, to).expect_err(to);
+        assert!(error.starts_with(expected), "{to}: {error}");
+    }
+}
+
+#[test]
+fn l4_service_that_is_there_twice_is_refused() {
+    let twice = "services: {}\nl4:\n  - &a { vip: 10.0.0.1, port: 1, protocol: udp, mode: nat, \
+                 interface: eth0, reals: [] }\n  - { vip: 10.0.0.1, port: 1, protocol: udp, mode: \
+                 nat, interface: eth0, reals: [] }\n";
+    let error = read(twice).expect_err("it is there twice");
+    assert!(
+        error.starts_with("lb.yaml:4: `udp/10.0.0.1/1` is there twice"),
+        "{error}"
+    );
 }

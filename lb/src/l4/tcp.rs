@@ -8,6 +8,7 @@ use tokio::io::copy_bidirectional_with_sizes;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use super::Entry;
 use crate::hub::{Hub, random_bits};
 use crate::l7::Timeouts;
 use crate::l7::dial::{Cancel, connect};
@@ -21,10 +22,10 @@ const BUFFER: usize = 16 * 1024;
 /// After which a silent peer is asked by TCP whether it is still there.
 const KEEPALIVE: Duration = Duration::from_mins(1);
 
-/// Serves one connection to a published port until both sides have closed. It is reset if no
+/// Serves one connection until both sides have closed. It is reset if no
 /// endpoint takes it, and at once when its endpoint is taken out.
-pub async fn serve(hub: Arc<Hub>, timeouts: Timeouts, client: TcpStream, port: u16) {
-    let Some(pool) = hub.table().published(port).cloned() else {
+pub async fn serve(hub: Arc<Hub>, timeouts: Timeouts, client: TcpStream, entry: Entry) {
+    let Some(pool) = entry.pool(&hub.table()).cloned() else {
         reset(client);
         return;
     };
@@ -36,6 +37,7 @@ pub async fn serve(hub: Arc<Hub>, timeouts: Timeouts, client: TcpStream, port: u
         .map(|peer| super::affinity(&pool, peer.ip()));
     let affinity = affinity.unwrap_or_default();
     let mut pool = pool;
+    hub.metrics.l4.count(&pool.service_name, "new_flow");
     let mut tried: Vec<Arc<Backend>> = Vec::new();
     for attempt in 0..pool.attempts() {
         let backoff = pool.backoff(attempt, random_bits());
@@ -65,6 +67,7 @@ pub async fn serve(hub: Arc<Hub>, timeouts: Timeouts, client: TcpStream, port: u
             }
         }
     }
+    hub.metrics.l4.count(&pool.service_name, "no_real");
     reset(client);
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
+use super::Entry;
 use crate::hub::Hub;
 use crate::l7::dial::Cancel;
 use crate::table::InFlight;
@@ -24,8 +25,8 @@ const ANSWER: usize = 9_216;
 
 type Sessions = Arc<Mutex<HashMap<SocketAddr, Arc<UdpSocket>>>>;
 
-/// Serves a published port until `stop`.
-pub async fn serve(hub: Arc<Hub>, socket: UdpSocket, port: u16, stop: CancellationToken) {
+/// Serves a socket until `stop`.
+pub async fn serve(hub: Arc<Hub>, socket: UdpSocket, entry: Entry, stop: CancellationToken) {
     let socket = Arc::new(socket);
     let sessions: Sessions = Sessions::default();
     let mut datagram = vec![0; DATAGRAM];
@@ -41,7 +42,7 @@ pub async fn serve(hub: Arc<Hub>, socket: UdpSocket, port: u16, stop: Cancellati
         let known = lock(&sessions).get(&client).cloned();
         let upstream = match known {
             Some(upstream) => Some(upstream),
-            None => open(&hub, &socket, &sessions, client, port, &stop).await,
+            None => open(&hub, &socket, &sessions, client, &entry, &stop).await,
         };
         if let Some(upstream) = upstream {
             // A full send buffer drops the datagram, as any hop may.
@@ -55,13 +56,13 @@ async fn open(
     socket: &Arc<UdpSocket>,
     sessions: &Sessions,
     client: SocketAddr,
-    port: u16,
+    entry: &Entry,
     stop: &CancellationToken,
 ) -> Option<Arc<UdpSocket>> {
     if lock(sessions).len() >= SESSIONS {
         return None;
     }
-    let mut pool = hub.table().published(port).cloned()?;
+    let mut pool = entry.pool(&hub.table()).cloned()?;
     let affinity = super::affinity(&pool, client.ip());
     let flight = hub
         .begin_for(affinity, &mut pool, &mut Vec::new(), Instant::now())

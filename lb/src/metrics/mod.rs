@@ -21,11 +21,15 @@ pub(crate) use service::thread_number;
 pub use service::{ServiceStats, Totals, Traffic};
 pub use tls::{Handshake, TlsStats};
 
+use crate::l4::L4Stats;
+use crate::l4::xdp::Described;
 use crate::observe::LogCounters;
 use crate::table::RouteTable;
 
 /// The prefix of every name.
 const PREFIX: &str = "ballast_ingress";
+/// The same of layer 4.
+const L4_PREFIX: &str = "ballast_l4";
 
 /// Everything the ingress counts.
 #[derive(Debug)]
@@ -45,6 +49,8 @@ pub struct Metrics {
     pub held: Counter,
     /// What is counted of TLS.
     pub tls: TlsStats,
+    /// What user space counts at layer 4.
+    pub l4: L4Stats,
 }
 
 impl Metrics {
@@ -61,6 +67,7 @@ impl Metrics {
             severed: Counter::default(),
             held: Counter::default(),
             tls: TlsStats::default(),
+            l4: L4Stats::default(),
             registry: Registry::default(),
         };
         registry.register(
@@ -115,12 +122,18 @@ impl Metrics {
         self.swap.observe(after.as_secs_f64());
     }
 
-    /// Returns all of it as OpenMetrics text; what belongs to services is read off the table.
-    pub fn encode(&self, table: &RouteTable) -> String {
+    /// Returns all of it as OpenMetrics text; what belongs to services is read off the table, and
+    /// what the kernel balances off its maps.
+    pub fn encode(&self, table: &RouteTable, kernel: Vec<Described>) -> String {
         let mut services = Registry::with_prefix(PREFIX);
         services.register_collector(Box::new(collect::Services::of(table, &self.unrouted)));
+        let mut l4 = Registry::with_prefix(L4_PREFIX);
+        if let Some(collector) = self.l4.collector(kernel) {
+            l4.register_collector(Box::new(collector));
+        }
         let mut text = String::new();
         encode_registry(&mut text, &services)
+            .and_then(|()| encode_registry(&mut text, &l4))
             .and_then(|()| encode_registry(&mut text, &self.registry))
             .and_then(|()| encode_eof(&mut text))
             .expect("writing to a string does not fail");

@@ -7,13 +7,19 @@ use ballast_tests::cluster::Cluster;
 
 use crate::scenario::{DEADLINE, create_hello, scenario};
 
-/// Families that appear only in trouble, or with TLS, neither of which this test makes.
-const NOT_MADE: [&str; 5] = [
+/// Families that appear only in trouble, with TLS, or at layer 4, none of which this test makes.
+const NOT_MADE: [&str; 11] = [
     "ballast_agent_task_rejections",
     "ballast_ingress_retries",
     "ballast_ingress_tls_handshakes",
     "ballast_ingress_http2_floods",
     "ballast_ingress_certificate_expiry_timestamp_seconds",
+    "ballast_l4_packets",
+    "ballast_l4_real_packets",
+    "ballast_l4_real_bytes",
+    "ballast_l4_real_flows",
+    "ballast_l4_real_resets",
+    "ballast_l4_real_active",
 ];
 
 #[test]
